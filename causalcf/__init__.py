@@ -1,0 +1,23 @@
+"""Structural causal models for images: declare a graph, fit it, ask counterfactual questions, measure the answers."""
+
+from causalcf import mechanisms as mechanisms
+from causalcf.effects import Effects as Effects
+from causalcf.effects import decompose as decompose
+from causalcf.graph import CausalGraph as CausalGraph
+from causalcf.interventions import Do as Do
+from causalcf.interventions import Intervention as Intervention
+from causalcf.interventions import do as do
+from causalcf.interventions import resample as resample
+from causalcf.interventions import scale as scale
+from causalcf.interventions import shift as shift
+from causalcf.mechanisms import Mechanism as Mechanism
+from causalcf.mechanisms import Recipe as Recipe
+from causalcf.scm import SCM as SCM
+from causalcf.variables import Binary as Binary
+from causalcf.variables import Categorical as Categorical
+from causalcf.variables import Continuous as Continuous
+from causalcf.variables import Image as Image
+from causalcf.variables import Variable as Variable
+from causalcf.world import World as World
+
+__version__ = "0.1.0"

@@ -1,0 +1,3 @@
+"""Data sets: readers of official layouts, and generators whose true causal model is known."""
+
+from causalcf.data.morphodigits import MorphoDigits as MorphoDigits

@@ -1,0 +1,258 @@
+"""MorphoDigits: real handwriting redrawn with a known thickness, intensity and slant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import scipy.ndimage
+import scipy.stats
+import torch
+from jaxtyping import Float, Int
+from skimage.morphology import skeletonize
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from causalcf.data import morphometry
+from causalcf.data.truth import ROOT, Equation, Rows, true_counterfactual
+from causalcf.graph import CausalGraph
+from causalcf.interventions import Do
+from causalcf.units import Units
+from causalcf.variables import Categorical, Continuous, Image
+
+SIZE = 28
+UPSAMPLING = 16  # of the 8x8 source, before its centre line is taken
+PIXEL = 2.3  # pixels of the drawing per pixel of the source
+SPLITS = {
+    "train": (0, 1197),
+    "val": (1197, 1397),
+    "test": (1397, 1797),
+}  # sources; writers follow one another in the file
+OFFSET = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}  # of the row ids
+MAX_SLANT = 0.6
+
+GRAPH = CausalGraph(
+    [
+        ("thickness", "intensity"),
+        ("digit", "slant"),
+        ("thickness", "image"),
+        ("intensity", "image"),
+        ("slant", "image"),
+        ("digit", "image"),
+    ],
+    thickness=Continuous(lower=0.5, unit="px"),
+    intensity=Continuous(lower=64.0, upper=255.0, unit="grey level"),
+    slant=Continuous(lower=-MAX_SLANT, upper=MAX_SLANT, unit="rad"),
+    digit=Categorical(10),
+    image=Image(1, SIZE, SIZE),
+)
+
+
+def _thickness(uniform: Tensor) -> Tensor:
+    return 0.5 + torch.from_numpy(scipy.stats.gamma.ppf(uniform.cpu().numpy(), a=10, scale=1 / 5))
+
+
+def _intensity(noise: Tensor, parents: Rows) -> Tensor:
+    return 64 + 191 * torch.sigmoid(2 * parents["thickness"] - 5 + 0.5 * noise)
+
+
+def _intensity_noise(intensity: Tensor, parents: Rows) -> Tensor:
+    unit = ((intensity.double() - 64) / 191).clamp(1e-7, 1 - 1e-7)
+    return ((torch.logit(unit) - 2 * parents["thickness"] + 5) / 0.5).to(intensity.dtype)
+
+
+def _slant(noise: Tensor, parents: Rows) -> Tensor:
+    return MAX_SLANT * torch.tanh(0.07 * (parents["digit"] - 4.5) + 0.3 * noise)
+
+
+def _slant_noise(slant: Tensor, parents: Rows) -> Tensor:
+    unit = (slant.double() / MAX_SLANT).clamp(-1 + 1e-7, 1 - 1e-7)
+    return ((torch.atanh(unit) - 0.07 * (parents["digit"] - 4.5)) / 0.3).to(slant.dtype)
+
+
+def centre_line(source: np.ndarray) -> np.ndarray:
+    """The centre line of a handwritten digit, upright and centred, in pixels of the drawing.
+
+    The 8x8 scan is upsampled by cubic splines and thresholded; the skeleton of the result keeps how the digit was
+    written and forgets the pen. Shearing it until the covariance of x and y vanishes removes its own slant.
+
+    Args:
+        source: one digit of scikit-learn, shape `(8, 8)`, values 0 to 16.
+
+    Returns:
+        Points `(x, y)`, y downwards, shape `(points, 2)`.
+    """
+    padded = np.pad(source / 16.0, 1)
+    fine = scipy.ndimage.zoom(padded, UPSAMPLING, order=3, grid_mode=True, mode="grid-constant")
+    fine = scipy.ndimage.gaussian_filter(fine, 0.3 * UPSAMPLING)
+    ink = _without_specks(fine > 0.47 * fine.max(), least=0.6)
+    ink = ~_without_specks(~ink, least=0.1)
+    y, x = np.nonzero(skeletonize(ink))
+    points = np.stack([x, y], axis=1) * (PIXEL / UPSAMPLING)
+    points = points - points.mean(0)
+    covariance = points.T @ points
+    points[:, 0] -= points[:, 1] * covariance[0, 1] / covariance[1, 1]
+    return points - (points.max(0) + points.min(0)) / 2
+
+
+def _without_specks(mask: np.ndarray, least: float) -> np.ndarray:
+    """The mask without connected parts smaller than `least` pixels of the source."""
+    labels, _ = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
+    area = np.bincount(labels.ravel())
+    keep = area >= least * UPSAMPLING**2
+    keep[0] = False
+    return keep[labels]
+
+
+@cache
+def _sources() -> tuple[Float[Tensor, "sources points 2"], Int[Tensor, " sources"]]:
+    """All centre lines, padded by repeating a point (which changes no distance), and their labels."""
+    digits = load_digits()
+    lines = [centre_line(image) for image in digits.images]
+    most = max(len(line) for line in lines)
+    padded = [np.concatenate([line, np.repeat(line[:1], most - len(line), axis=0)]) for line in lines]
+    return torch.from_numpy(np.stack(padded)).float(), torch.from_numpy(digits.target).long()
+
+
+def draw(
+    lines: Float[Tensor, "batch points 2"],
+    thickness: Float[Tensor, " batch"],
+    intensity: Float[Tensor, " batch"],
+    slant: Float[Tensor, " batch"],
+) -> Float[Tensor, "batch 1 28 28"]:
+    r"""Draw centre lines with a pen: `clip(t / 2 - d(pixel) + 1/2, 0, 1)`, d the distance to the slanted line.
+
+    The signed distance field `d - t / 2` is thresholded at zero over one pixel, which is the antialiasing. As in
+    Morpho-MNIST, grey levels are then scaled until the median of the pixels above half the maximum is the intensity.
+
+    Args:
+        lines: upright centre lines, pixels.
+        thickness: stroke widths, pixels.
+        intensity: grey levels, 0 to 255.
+        slant: slants, radians, positive to the right.
+
+    Returns:
+        Images in [0, 1].
+    """
+    x = lines[..., 0] - torch.tan(slant)[:, None] * lines[..., 1]
+    sheared = torch.stack([x, lines[..., 1]], -1).float()
+    axis = torch.arange(SIZE, device=lines.device) - (SIZE - 1) / 2
+    pixels = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(1, -1, 2)
+    distance = torch.cdist(pixels.expand(len(lines), -1, -1), sheared).amin(-1)
+    cover = (thickness.float()[:, None] / 2 - distance + 0.5).clamp(0, 1)
+    above = cover >= 0.5 * cover.amax(1, keepdim=True)
+    median = torch.where(above, cover, torch.nan).nanmedian(1, keepdim=True).values
+    return (cover * intensity.float()[:, None] / 255 / median).clamp(0, 1).reshape(-1, 1, SIZE, SIZE)
+
+
+class MorphoDigits:
+    r"""Handwritten digits of scikit-learn at 28x28, redrawn with attributes of a known causal model.
+
+    `t = 0.5 + Gamma(10, rate 5)` px; `i = 64 + 191 sigmoid(2t - 5 + 0.5 u_i)` grey levels;
+    `s = 0.6 tanh(0.07 (digit - 4.5) + 0.3 u_s)` rad; digit: that of the handwriting; `u_i, u_s ~ N(0, 1)`.
+
+    Rows are drawn when they are read. Row i is the same for a given seed whatever else is read; no handwriting is in
+    two splits. Nothing is downloaded.
+
+    Args:
+        split: "train" (1197 handwritten sources), "val" (200) or "test" (400).
+        rows: how many rows; several rows may share a source, with other attributes.
+        seed: of the attributes.
+
+    Example:
+        >>> data = MorphoDigits("test", rows=8)
+        >>> data[:2]["image"].shape
+        torch.Size([2, 1, 28, 28])
+    """
+
+    graph = GRAPH
+
+    def __init__(
+        self, split: Literal["train", "val", "test"] = "train", rows: int = 10_000, seed: int = 0
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"MorphoDigits: expected split 'train', 'val' or 'test', got {split!r}")
+        if not 0 < rows <= 1_000_000_000:
+            raise ValueError(f"MorphoDigits: expected rows between 1 and a thousand million, got {rows}")
+        self.split, self.rows, self.seed = split, rows, seed
+        self._lines, self._labels = _sources()
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> dict[str, Tensor]:
+        """Rows by a slice, a list of positions or a tensor of them; an integer gives a batch of one."""
+        if isinstance(index, slice):
+            index = range(*index.indices(self.rows))
+        position = torch.as_tensor([index] if isinstance(index, int) else list(index), dtype=torch.int64)
+        if len(position) == 0 or position.min() < -self.rows or position.max() >= self.rows:
+            raise IndexError(
+                f"MorphoDigits: row {index} is not among the {self.rows} rows of the {self.split} split"
+            )
+        units = Units(OFFSET[self.split] + position % self.rows, self.seed)
+        digit = self._labels[self._source(units.ids)]
+        rows = {"thickness": _thickness(units.uniform("thickness")), "digit": digit}
+        rows["intensity"] = _intensity(units.normal("intensity"), rows)
+        rows["slant"] = _slant(units.normal("slant"), rows)
+        rows = {name: value.float() if value.is_floating_point() else value for name, value in rows.items()}
+        return {**rows, "image": self.draw(units.ids, rows), "id": units.ids}
+
+    def _source(self, ids: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        first, last = SPLITS[self.split]
+        position = ids.cpu() - OFFSET[self.split]
+        if position.min() < 0 or position.max() >= self.rows:
+            raise ValueError(
+                f"MorphoDigits: id {int(ids[0])} is no row of the {self.split} split; use the data set the rows came from"
+            )
+        return first + position % (last - first)
+
+    def draw(self, ids: Int[Tensor, " batch"], attributes: Rows) -> Float[Tensor, "batch 1 28 28"]:
+        """The images of the rows with these ids under other attributes: the image's own equation."""
+        lines = self._lines[self._source(ids)].to(attributes["thickness"].device)
+        return draw(lines, attributes["thickness"], attributes["intensity"], attributes["slant"])
+
+    def true_counterfactual(self, rows: Rows, action: Do, seed: int = 0) -> dict[str, Tensor]:
+        """What the rows would have been under `action`: same handwriting, same noise, redrawn.
+
+        Args:
+            rows: rows of this data set, with their `"id"`.
+            action: interventions on thickness, intensity or slant.
+            seed: for interventions that draw.
+
+        Raises:
+            ValueError: rows without id, or `do(digit=...)`: nobody knows how this writer would have written another.
+        """
+        if "id" not in rows:
+            raise ValueError(
+                "MorphoDigits: rows need their 'id' to be redrawn; pass rows as the data set gave them"
+            )
+        for name in ("digit", "image"):
+            if name in action:
+                raise ValueError(
+                    f"MorphoDigits: the true counterfactual of do({name}=...) is unknown; "
+                    "it exists for thickness, intensity and slant"
+                )
+        image = Equation(lambda value, _: value, lambda _, parents: self.draw(rows["id"], parents))
+        equations = {
+            "thickness": ROOT,
+            "digit": ROOT,
+            "intensity": Equation(_intensity_noise, _intensity),
+            "slant": Equation(_slant_noise, _slant),
+            "image": image,
+        }
+        return true_counterfactual(self.graph, equations, rows, action, seed)
+
+    @staticmethod
+    def oracles() -> dict[str, Callable[[Tensor], Tensor]]:
+        """Measurements of thickness (px), intensity (grey levels) and slant (rad) on images, without any network."""
+        return {
+            "thickness": morphometry.thickness,
+            "intensity": morphometry.intensity,
+            "slant": morphometry.slant,
+        }
+
+    def to_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {"split": self.split, "rows": self.rows, "seed": self.seed}

@@ -1,0 +1,69 @@
+"""Structural causal models that are known: the true counterfactual of a row, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from causalcf.graph import CausalGraph
+from causalcf.interventions import Do, Node
+from causalcf.units import Units, unit_ids
+
+Rows = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Equation:
+    """A structural equation `value = predict(noise, parents)` with its inverse `noise = abduct(value, parents)`."""
+
+    abduct: Callable[[Tensor, Rows], Tensor]
+    predict: Callable[[Tensor, Rows], Tensor]
+
+
+def root(value: Tensor, parents: Rows) -> Tensor:  # noqa: ARG001
+    """The equation of a variable without parents: its value is its noise."""
+    return value
+
+
+ROOT = Equation(root, root)
+
+
+def true_counterfactual(
+    graph: CausalGraph, equations: Mapping[str, Equation], rows: Rows, action: Do, seed: int = 0
+) -> dict[str, Tensor]:
+    """Abduct, act and predict with known equations, one variable after the other.
+
+    Args:
+        graph: the causal graph.
+        equations: one equation per variable.
+        rows: the factual rows, name -> tensor, batch first.
+        action: what is intervened on.
+        seed: for interventions that draw, as in `SCM.observe`.
+
+    Returns:
+        The counterfactual rows. A variable that the action does not reach is the same tensor as in `rows`.
+    """
+    graph.require(*action)
+    reached = set(action) | set(graph.descendants(action))
+    units = Units(unit_ids(rows), seed)
+    values = {name: rows[name] for name in graph.nodes}
+    for name in graph.nodes:
+        if name not in reached:
+            continue
+        factual = {parent: rows[parent] for parent in graph.parents(name)}
+        parents = {parent: values[parent] for parent in graph.parents(name)}
+
+        def natural(name: str = name, factual: Rows = factual, parents: Rows = parents) -> Tensor:
+            equation = equations[name]
+            return equation.predict(equation.abduct(rows[name], factual), parents)
+
+        if name in action:
+            device, dtype = rows[name].device, rows[name].dtype
+            dtype = dtype if dtype.is_floating_point else None
+            node = Node(name, graph[name], natural, parents, units, device, *([dtype] if dtype else []))
+            values[name] = action.apply(node)
+        else:
+            values[name] = natural()
+    return values

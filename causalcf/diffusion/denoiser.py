@@ -1,0 +1,86 @@
+"""What the network says about a noisy image: epsilon, v or x0 behind one interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from causalcf.diffusion.schedule import Levels
+
+Images = Float[Tensor, "batch channel height width"]
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Prediction(ABC):
+    """What a network is trained to output for `x = alpha x0 + sigma e`, and how it tells us `e`."""
+
+    @abstractmethod
+    def target(self, x0: Tensor, e: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The output a perfect network would give."""
+
+    @abstractmethod
+    def epsilon(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The noise that an output means, with the alpha and sigma of the level the network was asked at."""
+
+
+class Epsilon(Prediction):
+    """The noise itself (Ho et al., 2020)."""
+
+    def target(self, x0: Tensor, e: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002, D102
+        return e
+
+    def epsilon(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002, D102
+        return output
+
+
+class Velocity(Prediction):
+    """`v = alpha e - sigma x0` (Salimans and Ho, 2022)."""
+
+    def target(self, x0: Tensor, e: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
+        return alpha * e - sigma * x0
+
+    def epsilon(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
+        return (alpha * output + sigma * x) / (alpha**2 + sigma**2)
+
+
+class Clean(Prediction):
+    """The clean image x0."""
+
+    def target(self, x0: Tensor, e: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002, D102
+        return x0
+
+    def epsilon(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
+        return (x - alpha * output) / sigma
+
+
+PREDICTIONS: dict[str, Prediction] = {"epsilon": Epsilon(), "v": Velocity(), "x0": Clean()}
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A network, asked for the noise in an image at one level of a trajectory.
+
+    The trajectory may be kept in a wider float than the network computes in: the image is cast on the way in, the
+    noise on the way out.
+
+    Args:
+        network: `(x, timestep, condition) -> output`, with `x` of shape `(B, C, H, W)` and `timestep` of shape `(B,)`.
+        prediction: what the output means.
+        levels: the noise levels of the trajectory.
+    """
+
+    network: Network
+    prediction: Prediction
+    levels: Levels
+
+    def epsilon(self, x: Images, k: int, condition: Tensor) -> Images:
+        """The noise in `x` at level `k`; the network is told the training step of that level, not `k`."""
+        dtype = condition.dtype if condition.is_floating_point() else x.dtype
+        timestep = self.levels.timestep[k].to(x.device).expand(len(x))
+        output = self.network(x.to(dtype), timestep, condition).to(x.dtype)
+        alpha, sigma = (level[k].to(x.device, x.dtype) for level in (self.levels.alpha, self.levels.sigma))
+        return self.prediction.epsilon(output, x, alpha, sigma)

@@ -1,0 +1,107 @@
+"""What pulls each step towards the answer: changes to the predicted noise, which add up."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from causalcf.diffusion.denoiser import Denoiser, Images
+from causalcf.diffusion.schedule import Levels
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a guidance acts.
+
+    Attributes:
+        x: the noisy images, shape `(B, C, H, W)`.
+        k: the index of their level.
+        levels: the levels of the trajectory.
+        epsilon: the noise predicted under the condition.
+    """
+
+    x: Images
+    k: int
+    levels: Levels
+    epsilon: Images
+
+
+class Guidance(ABC):
+    """A change to the predicted noise; `a + b` is a guidance too, and applies both."""
+
+    def branches(self, condition: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG002
+        """Further conditions under which this guidance wants the noise; asked in the same network call."""
+        return ()
+
+    @abstractmethod
+    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:
+        """What to add to `step.epsilon`, given the noise under each of `branches`."""
+
+    def __add__(self, other: Guidance) -> Guidance:
+        return Sum((self, other))
+
+
+@dataclass(frozen=True)
+class Sum(Guidance):
+    """Several guidances at once."""
+
+    parts: tuple[Guidance, ...]
+
+    def branches(self, condition: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+        return tuple(branch for part in self.parts for branch in part.branches(condition))
+
+    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
+        total, rest = torch.zeros_like(step.epsilon), branches
+        for part in self.parts:
+            count = len(part.branches(step.epsilon.new_zeros(0)))
+            total, rest = total + part(step, rest[:count]), rest[count:]
+        return total
+
+
+class NoGuidance(Guidance):
+    """The condition alone."""
+
+    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: ARG002, D102
+        return torch.zeros_like(step.epsilon)
+
+
+@dataclass(frozen=True)
+class ClassifierFree(Guidance):
+    r"""`e = e(null) + omega (e(c) - e(null))` (Ho and Salimans, 2022); `omega = 1` is the condition alone.
+
+    Args:
+        scale: omega.
+        null: the learned null token, shape `(features,)`.
+    """
+
+    scale: float
+    null: Tensor
+
+    def branches(self, condition: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+        return (self.null.to(condition.dtype).expand(len(condition), *self.null.shape),)
+
+    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
+        return (self.scale - 1) * (step.epsilon - branches[0])
+
+
+Model = Callable[[Images, int, Tensor | None], Images]
+
+
+def guided(denoiser: Denoiser, condition: Tensor, guidance: Guidance) -> Model:
+    """The noise a trajectory follows, `(x, k, rows) -> e`: condition and guidance in one batched network call.
+
+    `rows`, where given, says which rows of the condition `x` holds.
+    """
+
+    def model(x: Images, k: int, rows: Tensor | None = None) -> Images:
+        own = condition if rows is None else condition[rows]
+        branches = guidance.branches(own)
+        count = 1 + len(branches)
+        parts = denoiser.epsilon(x.repeat(count, 1, 1, 1), k, torch.cat([own, *branches])).chunk(count)
+        return parts[0] + guidance(Step(x, k, denoiser.levels, parts[0]), parts[1:])
+
+    return model

@@ -1,0 +1,10 @@
+"""Mechanisms: what turns noise and parents into a value, and back."""
+
+from causalcf.mechanisms.base import Mechanism as Mechanism
+from causalcf.mechanisms.base import Recipe as Recipe
+from causalcf.mechanisms.diffusion import SpatialDiffusion as SpatialDiffusion
+from causalcf.mechanisms.discrete import Binary as Binary
+from causalcf.mechanisms.discrete import Categorical as Categorical
+from causalcf.mechanisms.flow import Flow as Flow
+from causalcf.mechanisms.functional import Functional as Functional
+from causalcf.mechanisms.gaussian import Gaussian as Gaussian

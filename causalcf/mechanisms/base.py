@@ -1,0 +1,175 @@
+"""A mechanism is a module that turns noise and parents into a value, and back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor, nn
+
+from causalcf.units import Units
+from causalcf.variables import Variable
+
+Noise = dict[str, Tensor]
+Parents = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a mechanism is trained: AdamW on random batches under a one-cycle learning rate, averaged over time.
+
+    Args:
+        steps: optimiser steps.
+        batch: rows per step.
+        learning_rate: the peak of the cycle.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient.
+        ema: decay of the exponential moving average whose weights are kept; 0 keeps the last ones.
+        precision: "float32", or "bfloat16" for autocast.
+        checkpoint: steps between checkpoints.
+    """
+
+    steps: int = 1000
+    batch: int = 256
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    checkpoint: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "checkpoint"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Recipe: expected {name} >= 1, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"Recipe: expected 0 <= ema < 1, got {self.ema}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"Recipe: expected precision 'float32' or 'bfloat16', got {self.precision!r}")
+
+    def but(self, **changes: Any) -> Recipe:
+        """The same recipe with some entries changed."""
+        return replace(self, **changes)
+
+
+class Mechanism(nn.Module, ABC):
+    """The structural equation `x = predict(u, pa)` of one variable, with `u = abduct(x, pa)`.
+
+    A mechanism is given to an SCM unbuilt, by its options alone; the SCM builds it for its variable and parents. It
+    owns its scaling: values and parents come and go in the variables' own units.
+
+    Attributes:
+        exact: whether `predict(abduct(x, pa), pa)` is `x` up to rounding.
+        has_density: whether `log_prob` is known.
+        stochastic_abduction: whether several noises explain a value, so that abduction draws one of them.
+        variable: what it models; known once built.
+        parents: its parents' variables, in declared order; known once built.
+        recipe: how it is trained by gradient.
+    """
+
+    exact: ClassVar[bool]
+    has_density: ClassVar[bool]
+    stochastic_abduction: ClassVar[bool] = False
+
+    variable: Variable
+    parents: dict[str, Variable]
+    recipe: Recipe = Recipe()
+    built: bool = False
+    fitted: bool = False
+
+    def build(self, variable: Variable, parents: Mapping[str, Variable]) -> Self:
+        """Make the networks for a variable with these parents; raise if this mechanism cannot model it."""
+        if self.built:
+            raise ValueError(
+                f"{type(self).__name__}: this mechanism is built already; give every node a mechanism of its own"
+            )
+        self.variable, self.parents = variable, dict(parents)
+        self._build()
+        self.built, self.fitted = True, self.known
+        return self
+
+    def initialise(self, seed: int) -> None:
+        """Make the networks anew, with weights that `seed` decides."""
+        device, dtype = self.device, self.dtype
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._build()
+        self.to(device, dtype)
+
+    @abstractmethod
+    def _build(self) -> None: ...
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments, JSON-able."""
+
+    def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: B027
+        """Take from the training rows what has a closed form: scales, frequencies, least squares."""
+
+    @property
+    def known(self) -> bool:
+        """Whether its options say everything, so that nothing is to be fitted."""
+        return False
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything is left to train by gradient after `calibrate`."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+    def loss(
+        self, value: Tensor, parents: Parents, generator: torch.Generator | None = None  # noqa: ARG002
+    ) -> Float[Tensor, " batch"]:
+        """What training minimises, per row; by default the negative log-likelihood."""
+        return -self.log_prob(value, parents)
+
+    @abstractmethod
+    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
+        """The exogenous noise of observed values; `units` and `key` decide what is left to chance."""
+
+    @abstractmethod
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        """The value that this noise takes under these parents."""
+
+    @abstractmethod
+    def noise(self, units: Units, key: str) -> Noise:
+        """Noise drawn from its prior."""
+
+    def distribution(self, parents: Parents) -> TorchDistributionMixin:
+        """The Pyro distribution of the value given its parents."""
+        raise NotImplementedError(f"{type(self).__name__} has no density")
+
+    def log_prob(self, value: Tensor, parents: Parents) -> Float[Tensor, " batch"]:
+        """Log density of the value given its parents, in the variable's own unit."""
+        return self.distribution(parents).log_prob(value)
+
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The noise sites of one row whose prior is standard normal, for mechanisms without a density."""
+        raise NotImplementedError(f"{type(self).__name__} is a Pyro distribution and has no noise sites")
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return next((t.device for t in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype of its values and networks."""
+        floats = (t.dtype for t in [*self.parameters(), *self.buffers()] if t.is_floating_point())
+        return next(floats, torch.float32)
+
+
+def recipe_config(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain data."""
+    return asdict(recipe)
+
+
+def as_recipe(recipe: Recipe | Mapping[str, Any] | None, default: Recipe) -> Recipe:
+    """A recipe from what a user or a file gave."""
+    if recipe is None:
+        return default
+    return recipe if isinstance(recipe, Recipe) else Recipe(**recipe)

@@ -1,0 +1,163 @@
+"""Diffusion models as mechanisms of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser
+from causalcf.diffusion.guidance import ClassifierFree, Guidance, NoGuidance, guided
+from causalcf.diffusion.schedule import Kind, Schedule, Spacing
+from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint
+from causalcf.diffusion.trajectory import generate, invert
+from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
+from causalcf.mechanisms.features import Features
+from causalcf.networks.unet import ConditionalUNet
+from causalcf.units import Units
+from causalcf.variables import Image
+
+RECIPE = Recipe(
+    steps=6000, batch=64, learning_rate=2e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+)
+
+
+class SpatialDiffusion(Mechanism):
+    r"""A conditional diffusion model whose exogenous noise is the image's own, `u = DDIM^{-1}(x; pa)`.
+
+    The counterfactual is `DDIM(u; pa*)`. Abduction follows the condition alone; prediction is guided by
+    `e = e(null) + omega (e(pa) - e(null))`. Source: Rasal et al., "Diffusion Counterfactual Generation with Semantic
+    Abduction" (2025), the spatial mechanism, https://arxiv.org/abs/2506.07883.
+
+    Args:
+        widths: channels of the UNet at each resolution.
+        blocks: residual blocks at each resolution.
+        attention: whether the coarsest resolution attends to itself.
+        schedule: "linear" or "cosine".
+        prediction: what the network outputs, "epsilon", "v" or "x0".
+        steps: noise levels visited by abduction, and by prediction.
+        spacing: of these levels, "uniform", "quadratic" or "log-snr".
+        inversion: "fixed-point" solves each inverse step, "explicit" takes its first-order guess.
+        passes: the most network calls of one fixed-point step.
+        omega: guidance scale of prediction; 1 is none.
+        null_probability: how often training replaces the parents by the null token, which guidance needs.
+        precision: "float32", or "bfloat16" for the network in abduction and prediction.
+        recipe: of the training.
+    """
+
+    exact = False
+    has_density = False
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 64),
+        blocks: int = 1,
+        attention: bool = False,
+        schedule: Kind = "linear",
+        prediction: Literal["epsilon", "v", "x0"] = "epsilon",
+        steps: int = 50,
+        spacing: Spacing = "log-snr",
+        inversion: Literal["fixed-point", "explicit"] = "fixed-point",
+        passes: int = 8,
+        omega: float = 1.0,
+        null_probability: float = 0.1,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        recipe: Recipe | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"SpatialDiffusion: expected prediction in {list(PREDICTIONS)}, got {prediction!r}")
+        if inversion not in ("fixed-point", "explicit"):
+            raise ValueError(f"SpatialDiffusion: expected inversion 'fixed-point' or 'explicit', got {inversion!r}")
+        if not 0 <= null_probability < 1:
+            raise ValueError(f"SpatialDiffusion: expected 0 <= null_probability < 1, got {null_probability}")
+        if omega != 1 and null_probability == 0:
+            raise ValueError(
+                f"SpatialDiffusion: omega={omega} needs a trained null token, but null_probability=0 never trains it; "
+                "set null_probability=0.1 and train again, or omega=1"
+            )
+        Schedule(schedule).levels(steps, spacing)
+        self.widths, self.blocks, self.attention = tuple(widths), blocks, attention
+        self.schedule, self.prediction, self.steps, self.spacing = schedule, prediction, steps, spacing
+        self.inversion, self.passes, self.omega = inversion, passes, omega
+        self.null_probability, self.precision = null_probability, precision
+        self.recipe = as_recipe(recipe, RECIPE)
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        names = ("blocks", "attention", "schedule", "prediction", "steps", "spacing", "inversion", "passes", "omega")
+        options = {name: getattr(self, name) for name in (*names, "null_probability", "precision")}
+        return {"widths": list(self.widths), **options, "recipe": recipe_config(self.recipe)}
+
+    def _build(self) -> None:
+        if not isinstance(self.variable, Image):
+            raise TypeError(f"SpatialDiffusion models an Image, got {self.variable}; leave the mechanism out for a default")
+        self.features = Features(self.parents)
+        channels, height, width = self.variable.shape
+        self.network = ConditionalUNet(
+            channels, (height, width), self.features.width, self.widths, self.blocks, self.attention
+        )
+
+    def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: ARG002, D102
+        self.features.calibrate(parents)
+
+    def loss(self, value: Tensor, parents: Parents, generator: torch.Generator | None = None) -> Tensor:
+        """Mean over pixels of the squared error of the network's output at a uniform training step."""
+        count, device = len(value), value.device
+        alpha_bar = Schedule(self.schedule).alpha_bar.to(device)
+        timestep = torch.randint(len(alpha_bar), (count,), generator=generator, device=device)
+        e = torch.randn(value.shape, generator=generator, device=device, dtype=value.dtype)
+        drop = torch.rand(count, generator=generator, device=device) < self.null_probability
+        share = alpha_bar[timestep].reshape(-1, 1, 1, 1)
+        alpha, sigma = share.sqrt().to(value.dtype), (1 - share).sqrt().to(value.dtype)
+        x0 = 2 * value - 1
+        condition = self.network.dropped(self.features(parents, count), drop)
+        output = self.network(alpha * x0 + sigma * e, timestep, condition)
+        target = PREDICTIONS[self.prediction].target(x0, e, alpha, sigma)
+        return (output.to(value.dtype) - target).square().flatten(1).mean(1)
+
+    @property
+    def solver(self) -> DDIM:
+        """How the trajectory moves between levels."""
+        return DDIM(FixedPoint(self.passes) if self.inversion == "fixed-point" else Explicit())
+
+    @property
+    def guidance(self) -> Guidance:
+        """What pulls prediction, by the guidance scale."""
+        return NoGuidance() if self.omega == 1 else ClassifierFree(self.omega, self.network.null)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def _denoiser(self) -> Denoiser:
+        levels = Schedule(self.schedule).levels(self.steps, self.spacing)
+        return Denoiser(self.network, PREDICTIONS[self.prediction], levels)
+
+    @torch.no_grad()
+    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:  # noqa: ARG002
+        """Invert the unguided trajectory; accumulated in float64, kept in the image's own dtype."""
+        denoiser = self._denoiser()
+        model = guided(denoiser, self.features(parents, len(value)), NoGuidance())
+        with self._autocast():
+            u = invert(model, 2 * value.double() - 1, denoiser.levels, self.solver)
+        return {"u": u}
+
+    @torch.no_grad()
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
+        """Follow the guided trajectory down from the noise, and keep the image within [0, 1]."""
+        denoiser = self._denoiser()
+        model = guided(denoiser, self.features(parents, len(noise["u"])), self.guidance)
+        with self._autocast():
+            x = generate(model, noise["u"].double(), denoiser.levels, self.solver)
+        return ((x + 1) / 2).clamp(0, 1).to(self.features.mean.dtype)
+
+    def noise(self, units: Units, key: str) -> Noise:
+        """Standard normal noise of the image's shape."""
+        return {"u": units.normal(f"{key}.u", self.variable.shape)}
+
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102
+        return {"u": self.variable.shape}

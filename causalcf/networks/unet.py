@@ -1,0 +1,74 @@
+"""The network of a diffusion mechanism: diffusers' UNet, told its parents through the class embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import UNet2DModel
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+class ConditionalUNet(nn.Module):
+    """A UNet `(x_t, t, condition) -> output` with a learned null token.
+
+    The condition is a vector of features; a small network embeds it to the width of the time embedding, to which it is
+    added, and every residual block is scaled and shifted by the sum.
+
+    Args:
+        channels: of the image.
+        size: height and width of the image, divisible by `2 ** (len(widths) - 1)`.
+        features: of the condition.
+        widths: channels at each resolution.
+        blocks: residual blocks at each resolution.
+        attention: whether the coarsest resolution attends to itself.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        features: int,
+        widths: Sequence[int] = (32, 64, 64),
+        blocks: int = 1,
+        attention: bool = False,
+    ) -> None:
+        super().__init__()
+        factor = 2 ** (len(widths) - 1)
+        if size[0] % factor or size[1] % factor:
+            raise ValueError(
+                f"UNet: {len(widths)} widths halve the image {len(widths) - 1} times, which {size[0]}x{size[1]} pixels "
+                f"do not allow; use fewer widths or an image whose sides are multiples of {factor}"
+            )
+        width = 4 * widths[0]
+        self.null = nn.Parameter(torch.randn(features))
+        self.embed = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        self.unet = UNet2DModel(
+            sample_size=size,
+            in_channels=channels,
+            out_channels=channels,
+            layers_per_block=blocks,
+            block_out_channels=tuple(widths),
+            down_block_types=("DownBlock2D",) * len(widths),
+            up_block_types=("UpBlock2D",) * len(widths),
+            class_embed_type="identity",
+            resnet_time_scale_shift="scale_shift",
+            norm_num_groups=8,
+            add_attention=attention,
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channel height width"],
+        timestep: Int[Tensor, " batch"],
+        condition: Float[Tensor, "batch features"],
+    ) -> Float[Tensor, "batch channel height width"]:
+        """The network's output for noisy images."""
+        return self.unet(x, timestep, class_labels=self.embed(condition)).sample
+
+    def dropped(
+        self, condition: Float[Tensor, "batch features"], drop: Bool[Tensor, " batch"]
+    ) -> Float[Tensor, "batch features"]:
+        """The condition with the null token in the rows to drop."""
+        return torch.where(drop[:, None], self.null.to(condition.dtype), condition)

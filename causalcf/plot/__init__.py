@@ -1,0 +1,3 @@
+"""Pictures: matplotlib figures, apart from pyplot's global state."""
+
+from causalcf.plot.graph import graph as graph

@@ -1,0 +1,71 @@
+"""Rows of a mapping or of a data set, behind one interface."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from causalcf.graph import CausalGraph
+
+
+class Dataset(Protocol):
+    """Rows that are read when they are asked for; `dataset[index]` is a mapping name -> tensor, batch first."""
+
+    def __len__(self) -> int: ...  # noqa: D105
+
+    def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...  # noqa: D105
+
+
+class Table:
+    """What a user fits or measures on: a mapping of tensors, or a data set; rows come out checked against the graph.
+
+    Args:
+        data: name -> tensor, batch first; or an object with `len` and, for a slice or a list, such a mapping. If it has
+            `columns(names)`, that reads some columns of all rows at once.
+        graph: what the rows must fit.
+        what: how to call the data in messages, "train" for example.
+    """
+
+    def __init__(self, data: Mapping[str, Tensor] | Dataset, graph: CausalGraph, what: str = "rows") -> None:
+        self.graph, self.what, self.data = graph, what, data
+        self._mapping = graph.check_rows(data) if isinstance(data, Mapping) else None
+        if self._mapping is None and not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+            raise TypeError(
+                f"{what}: expected a mapping name -> tensor or a data set that is indexed with a list, "
+                f"got {type(data).__name__}"
+            )
+        if len(self) == 0:
+            raise ValueError(f"{what}: expected at least one row, got none")
+
+    def __len__(self) -> int:
+        if self._mapping is not None:
+            return len(next(iter(self._mapping.values())))
+        return len(self.data)
+
+    def __getitem__(self, index: slice | Sequence[int]) -> dict[str, Tensor]:
+        if self._mapping is not None:
+            return {name: value[index] for name, value in self._mapping.items()}
+        return self.graph.check_rows(self.data[index])  # type: ignore[index]
+
+    def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Some columns of all rows."""
+        if self._mapping is not None:
+            return {name: self._mapping[name] for name in names}
+        if hasattr(self.data, "columns"):
+            return self.graph.check_rows(self.data.columns(names), names)  # type: ignore[attr-defined]
+        parts = [self[start : start + 1024] for start in range(0, len(self), 1024)]
+        return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+    def fingerprint(self, names: Sequence[str]) -> str:
+        """A digest of these columns, and of the first rows' images."""
+        digest = hashlib.blake2b(str(len(self)).encode(), digest_size=16)
+        scalars = [name for name in names if not self.graph[name].shape]
+        for part in (self.columns(scalars), self[: min(16, len(self))]):
+            for name in sorted(part):
+                if name in names:
+                    digest.update(name.encode() + part[name].detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,322 @@
+"""The structural causal model: a graph with a mechanism at every node."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from causalcf import storage
+from causalcf.graph import CausalGraph
+from causalcf.interventions import Do, Node, Replace, do
+from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
+from causalcf.rows import Dataset, Table
+from causalcf.training.fit import fit_mechanism
+from causalcf.units import Units, unit_ids
+from causalcf.variables import Variable
+from causalcf.world import ExogenousNoise, World
+
+DEFAULTS: dict[str, type[Mechanism]] = {
+    "Continuous": Flow,
+    "Binary": Binary,
+    "Categorical": Categorical,
+    "Image": SpatialDiffusion,
+}
+
+
+def default_mechanism(variable: Variable) -> Mechanism:
+    """The mechanism a variable of this type gets if none is named: the same one every time."""
+    return DEFAULTS[type(variable).__name__]()
+
+
+class SCM(nn.Module):
+    """A causal graph whose every variable has a mechanism `x = f(pa, u)`, with independent noise u.
+
+    `sample` is seeing, `do(...).sample` is doing, `observe(rows).do(...)` is imagining: Pearl's three rungs.
+
+    Args:
+        graph: the causal graph.
+        mechanisms: variable -> mechanism; the others get the default of their type, see `check`.
+
+    Example:
+        >>> from causalcf import CausalGraph, Continuous, do, mechanisms as M
+        >>> graph = CausalGraph("a -> b", a=Continuous(), b=Continuous())
+        >>> known = {"a": M.Gaussian(weights={}), "b": M.Gaussian(weights={"a": 2.0}, scale=0.1)}
+        >>> scm = SCM(graph, known)
+        >>> world = scm.observe({"a": torch.tensor([1.0]), "b": torch.tensor([2.5])})
+        >>> world.do(a=3.0)["b"]
+        tensor([6.5000])
+    """
+
+    def __init__(self, graph: CausalGraph, mechanisms: Mapping[str, Mechanism] | None = None) -> None:
+        super().__init__()
+        if not isinstance(graph, CausalGraph):
+            raise TypeError(f"SCM: expected a CausalGraph, got {type(graph).__name__}; write CausalGraph(edges, ...)")
+        given = dict(mechanisms or {})
+        graph.require(*given)
+        self.graph, self.actions = graph, Do({})
+        nodes = []
+        for name in graph:
+            mechanism = given.get(name) or default_mechanism(graph[name])
+            if not isinstance(mechanism, Mechanism):
+                raise TypeError(f"{name}: expected a mechanism, for example mechanisms.Flow(), got {mechanism!r}")
+            try:
+                nodes.append(mechanism.build(graph[name], {p: graph[p] for p in graph.parents(name)}))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{name}: {error}") from None
+        self._nodes = nn.ModuleList(nodes)
+        self.eval()
+
+    # ---- what is in it
+
+    @property
+    def mechanisms(self) -> dict[str, Mechanism]:
+        """The mechanisms by name, in causal order."""
+        return dict(zip(self.graph, self._nodes, strict=True))  # type: ignore[arg-type]
+
+    def mechanism(self, name: str) -> Mechanism:
+        """The fitted mechanism of a node, ready to abduct and predict."""
+        self.graph.require(name)
+        mechanism = self.mechanisms[name]
+        if not mechanism.fitted:
+            raise RuntimeError(
+                f"{name}: its {type(mechanism).__name__} is not fitted yet; call scm.fit(train), or load a fitted model"
+            )
+        return mechanism.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return next((m.device for m in self.mechanisms.values()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype of values: float32, or float64 after `scm.double()`."""
+        floats = (t.dtype for t in [*self.parameters(), *self.buffers()] if t.is_floating_point())
+        return next(floats, torch.float32)
+
+    def check(self) -> str:
+        """A table of the nodes: their parents, mechanisms and what these can do."""
+        head = ("node", "parents", "mechanism", "fitted", "exact", "density", "abduction")
+        lines = [head]
+        for name, mechanism in self.mechanisms.items():
+            given = [
+                "yes" if value else "no" for value in (mechanism.fitted, mechanism.exact, mechanism.has_density)
+            ]
+            kind = "posterior draw" if mechanism.stochastic_abduction else "deterministic"
+            lines.append((name, ", ".join(self.graph.parents(name)) or "-", type(mechanism).__name__, *given, kind))
+        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+    # ---- learning
+
+    def fit(
+        self,
+        train: Mapping[str, Tensor] | Dataset,
+        val: Mapping[str, Tensor] | Dataset | None = None,
+        *,
+        folder: str | Path | None = None,
+        only: tuple[str, ...] | list[str] | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Self:
+        """Fit every mechanism on its own; killed and called again with the same arguments, it goes on where it was.
+
+        Args:
+            train: rows, or a data set that gives rows for a list of positions.
+            val: further rows, on which the loss is shown but nothing is learned.
+            folder: where checkpoints go; by default `runs/<digest of model, data and seed>`.
+            only: the nodes to fit; all by default.
+            seed: decides initial weights, order of rows and noise: the same seed gives the same weights.
+            progress: whether to show a bar per node.
+
+        Raises:
+            ValueError: rows that do not fit the graph, or a folder that holds the fit of something else.
+            FloatingPointError: a loss that is not finite; says where the last good checkpoint is.
+        """
+        if self.actions:
+            raise ValueError(f"fit: this is the model after {self.actions}; fit the model you called .do() on")
+        names = tuple(self.graph) if only is None else tuple(only)
+        self.graph.require(*names)
+        tables = Table(train, self.graph, "train"), None if val is None else Table(val, self.graph, "val")
+        needed = tuple(n for n in self.graph if n in names or any(n in self.graph.parents(c) for c in names))
+        described = storage.describe(self)
+        print_of = {"model": described, "data": tables[0].fingerprint(needed), "seed": seed}
+        path = storage.fit_folder(folder, print_of)
+        for name in names:
+            fit_mechanism(
+                self.mechanisms[name],
+                name,
+                self.graph.parents(name),
+                *tables,
+                folder=path / name,
+                seed=seed,
+                progress=progress,
+            )
+        return self
+
+    # ---- the three rungs
+
+    def sample(self, rows: int, seed: int = 0) -> dict[str, Tensor]:
+        """Rung 1: rows drawn from the model (rung 2, if it was made by `do`), with their ids 0, 1, ..."""
+        units = Units(torch.arange(rows, device=self.device), seed)
+        noise = ExogenousNoise(self, units, None)
+        return World(self, units, noise, before=None, actions=self.actions, reached=frozenset(self.graph)).values()
+
+    def do(self, action: Do | None = None, /, **actions: Any) -> SCM:
+        """Rung 2: the model in which these interventions have been made; mechanisms are shared, not copied."""
+        steps = (action or Do({})).then(do(**actions)) if actions or action is None else action
+        self.graph.require(*steps)
+        self.check_actions(steps)
+        intervened = copy.copy(self)
+        intervened.actions = self.actions.then(steps)
+        return intervened
+
+    def observe(self, rows: Mapping[str, Tensor], seed: int = 0) -> World:
+        """Rung 3: the world these rows came from; noise is abducted, node by node, when it is needed.
+
+        Args:
+            rows: a value for every variable, batch first; `"id"` (int64) names the units.
+            seed: with a unit's id, decides what abduction leaves to chance. Rows without id are told apart by content.
+
+        Raises:
+            ValueError: missing evidence, a wrong shape, a value that is not finite or outside of the support.
+            TypeError: a wrong dtype.
+        """
+        if self.actions:
+            raise ValueError(
+                f"observe: this is the model after {self.actions}, in which the rows were not seen; "
+                "observe with the original model, then world.do(...)"
+            )
+        dtype, device = self.dtype, self.device
+        checked = self.graph.check_rows(rows)
+        ids = unit_ids(checked).to(device)
+        evidence = {
+            name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
+            for name, value in checked.items()
+            if name != "id"
+        }
+        units = Units(ids, seed)
+        return World(self, units, ExogenousNoise(self, units, evidence), evidence)
+
+    def counterfactual(self, rows: Mapping[str, Tensor], action: Do, seed: int = 0) -> dict[str, Tensor]:
+        """Abduction, action and prediction in one call: rows in, rows out."""
+        return self.observe(rows, seed).do(action).values()
+
+    def log_prob(self, rows: Mapping[str, Tensor], on: list[str] | None = None) -> dict[str, Tensor]:
+        """Log density of each variable given its parents, node by node.
+
+        Args:
+            rows: values, batch first.
+            on: the variables; by default all whose mechanism has a density.
+
+        Raises:
+            ValueError: a variable in `on` whose mechanism has no density.
+        """
+        names = [n for n, m in self.mechanisms.items() if m.has_density] if on is None else list(on)
+        self.graph.require(*names)
+        for name in names:
+            if not self.mechanisms[name].has_density:
+                raise ValueError(
+                    f"{name}: {type(self.mechanisms[name]).__name__} has no density; "
+                    f"leave it out, on={[n for n, m in self.mechanisms.items() if m.has_density]}"
+                )
+        checked = self.graph.check_rows(rows, {p for n in names for p in (n, *self.graph.parents(n))})
+        return {
+            name: self.mechanism(name).log_prob(checked[name], {p: checked[p] for p in self.graph.parents(name)})
+            for name in names
+            if name not in self.actions
+        }
+
+    def check_actions(self, action: Do) -> None:
+        """Raise if a replacing mechanism in `action` was built for another variable or other parents."""
+        for name, steps in action.items():
+            for step in steps:
+                if isinstance(step, Replace) and step.mechanism.built:
+                    wanted = {p: self.graph[p] for p in self.graph.parents(name)}
+                    if step.mechanism.variable != self.graph[name] or dict(step.mechanism.parents) != wanted:
+                        raise ValueError(
+                            f"{name}: the replacing mechanism models {step.mechanism.variable} given "
+                            f"{list(step.mechanism.parents)}; {name} is {self.graph[name]} given {list(wanted)}"
+                        )
+                elif isinstance(step, Replace):
+                    step.mechanism.build(self.graph[name], {p: self.graph[p] for p in self.graph.parents(name)})
+
+    # ---- bridges
+
+    def to_pyro(self) -> Callable[[int], dict[str, Tensor]]:
+        """The model as an ordinary Pyro program `model(rows)`.
+
+        Attributes are sample sites of their own names. A variable without density, such as an image, is deterministic,
+        and its exogenous noise is sampled at sites `<name>.<noise>`. Pyro's `do`, `condition` and `Predictive` apply.
+        """
+
+        def model(rows: int = 1) -> dict[str, Tensor]:
+            values: dict[str, Tensor] = {}
+            with pyro.plate("units", rows, dim=-1):
+                for name in self.graph:
+                    values[name] = self._site(name, values, rows)
+            return values
+
+        return model
+
+    def _site(self, name: str, values: Mapping[str, Tensor], rows: int) -> Tensor:
+        mechanism, variable = self.mechanism(name), self.graph[name]
+        parents = {parent: values[parent] for parent in self.graph.parents(name)}
+
+        def natural() -> Tensor:
+            if mechanism.has_density:
+                return pyro.sample(name, mechanism.distribution(parents))
+            noise = {}
+            for site, shape in mechanism.noise_shapes().items():
+                zero = torch.zeros(shape, device=self.device, dtype=torch.float64)
+                noise[site] = pyro.sample(f"{name}.{site}", dist.Normal(zero, zero + 1).to_event(len(shape)))
+            noise = {site: u.expand(rows, *mechanism.noise_shapes()[site]) for site, u in noise.items()}
+            return pyro.deterministic(name, mechanism.predict(noise, parents), event_dim=len(variable.shape))
+
+        if name not in self.actions:
+            return natural().expand(rows, *variable.shape)
+        units = Units(torch.arange(rows, device=self.device))
+        node = Node(name, variable, natural, parents, units, self.device, self.dtype)
+        return pyro.deterministic(name, self.actions.apply(node), event_dim=len(variable.shape))
+
+    def save(self, folder: str | Path, *, overwrite: bool = False, half: bool = False) -> None:
+        """Write the model to a folder: graph.json, config.json, weights.safetensors; nothing is pickled.
+
+        Args:
+            folder: where; made if it is not there.
+            overwrite: whether an earlier model in this folder may be replaced.
+            half: keep weights in half precision, for shipping.
+        """
+        storage.save(self, Path(folder), overwrite=overwrite, half=half)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        graph: CausalGraph | None = None,
+        mechanisms: Mapping[str, Mechanism] | None = None,
+    ) -> SCM:
+        """Read a model from a folder.
+
+        Args:
+            folder: as `save` wrote it.
+            graph: the graph it should have; a difference is an error.
+            mechanisms: those that cannot be saved (`Functional`), given again.
+
+        Raises:
+            FileNotFoundError: no model there.
+            ValueError: a file that is truncated, foreign, or of another graph.
+        """
+        described = storage.read(Path(folder), graph)
+        built = storage.mechanisms(described, Path(folder), mechanisms or {})
+        scm = cls(described.graph, built)
+        storage.load_weights(scm, Path(folder))
+        return scm

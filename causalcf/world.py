@@ -1,0 +1,184 @@
+"""Worlds: what would have been, for units whose noise is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from causalcf.interventions import Do, Intervention, Node, do
+from causalcf.mechanisms.base import Noise
+from causalcf.units import Units
+
+if TYPE_CHECKING:
+    from causalcf.scm import SCM
+
+
+class ExogenousNoise(Mapping[str, Noise]):
+    """The noise of some units, abducted node by node when it is first asked for, and shared by all their worlds.
+
+    Args:
+        scm: whose mechanisms explain the evidence.
+        units: the units.
+        evidence: their observed values; without them the noise is drawn from its prior.
+    """
+
+    def __init__(self, scm: SCM, units: Units, evidence: Mapping[str, Tensor] | None) -> None:
+        self._scm, self._units, self._evidence = scm, units, evidence
+        self._known: dict[str, Noise] = {}
+
+    def __getitem__(self, name: str) -> Noise:
+        if name not in self._known:
+            mechanism = self._scm.mechanism(name)
+            if self._evidence is None:
+                noise = mechanism.noise(self._units, name)
+            else:
+                parents = {parent: self._evidence[parent] for parent in self._scm.graph.parents(name)}
+                noise = mechanism.abduct(self._evidence[name], parents, self._units, name)
+            _finite(name, noise, "abducted noise")
+            self._known[name] = noise
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scm.graph)
+
+    def __len__(self) -> int:
+        return len(self._scm.graph)
+
+
+@dataclass(frozen=True)
+class _InWorld(Intervention):
+    """The value a variable takes in another world: a nested counterfactual."""
+
+    world: World
+
+    def apply(self, node: Node) -> Tensor:
+        if len(self.world) != len(node.units):
+            raise ValueError(f"{node.name}: the other world has {len(self.world)} rows, this one {len(node.units)}")
+        return self.world[node.name]
+
+    def describe(self, name: str) -> str:
+        return f"{name} as in {self.world.actions or 'the factual world'}"
+
+
+class World(Mapping[str, Tensor]):
+    """The values that every variable takes for some units, with their noise held fixed.
+
+    Worlds come from `SCM.observe` and from `World.do`; all worlds of an observation share its noise. A value is computed
+    when it is read, and kept. What an intervention does not reach is the same tensor as in the world it was done in.
+
+    Attributes:
+        scm: the model.
+        units: the units.
+        noise: their exogenous noise, by node.
+        actions: everything done since the observation.
+    """
+
+    def __init__(
+        self,
+        scm: SCM,
+        units: Units,
+        noise: ExogenousNoise,
+        evidence: Mapping[str, Tensor] | None = None,
+        *,
+        before: World | None = None,
+        actions: Do | None = None,
+        reached: frozenset[str] | None = None,
+    ) -> None:
+        self.scm, self.units, self.noise = scm, units, noise
+        self.actions = Do({}) if actions is None else actions
+        self._before = before
+        self._reached = frozenset() if reached is None else reached
+        self._values: dict[str, Tensor] = {} if evidence is None else dict(evidence)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The value of a variable in this world, shape `(B, *shape)`."""
+        self.scm.graph.require(name)
+        if name not in self._values:
+            if self._before is not None and name not in self._reached:
+                self._values[name] = self._before[name]
+            else:
+                self._values[name] = self._compute(name)
+        return self._values[name]
+
+    @torch.no_grad()
+    def _compute(self, name: str) -> Tensor:
+        parents = {parent: self[parent] for parent in self.scm.graph.parents(name)}
+
+        def natural() -> Tensor:
+            return self.scm.mechanism(name).predict(self.noise[name], parents)
+
+        if name not in self.actions:
+            return _finite(name, {"value": natural()}, "predicted value")["value"]
+        variable = self.scm.graph[name]
+        node = Node(name, variable, natural, parents, self.units, self.scm.device, self.scm.dtype)
+        return self.actions.apply(node)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scm.graph)
+
+    def __len__(self) -> int:
+        """The number of units."""
+        return len(self.units)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.scm.graph
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"World of {len(self)} units, {self.actions if self.actions else 'as observed'}"
+
+    def do(self, action: Do | None = None, /, *, recompute: bool = False, **actions: Any) -> World:
+        """The world after further interventions, on the same units with the same noise.
+
+        Interventions on one variable compose in order: two `shift(1)` give +2, and a value overrides what came before.
+        Setting a variable to its factual value still cuts its incoming edges.
+
+        Args:
+            action: what `do(...)` returned.
+            recompute: predict every variable again from its noise, also those that no intervention reaches; with
+                nothing else this is the null intervention whose error is called composition.
+            actions: variable -> what to do to it, as in `causalcf.do`.
+
+        Raises:
+            ValueError: an unknown variable, or nothing to do.
+
+        Example:
+            `world.do(thickness=shift(1.5)).do(digit=7)["image"]`
+        """
+        steps = Do({}) if action is None and recompute and not actions else None
+        if steps is None:
+            steps = (action or Do({})).then(do(**actions)) if actions or action is None else action
+        graph = self.scm.graph
+        graph.require(*steps)
+        self.scm.check_actions(steps)
+        reached = frozenset(graph) if recompute else frozenset(steps) | graph.descendants(tuple(steps))
+        return World(
+            self.scm, self.units, self.noise, before=self, actions=self.actions.then(steps), reached=reached
+        )
+
+    def values(self) -> dict[str, Tensor]:  # type: ignore[override]
+        """All variables' values and the units' ids, as rows that `SCM.observe` takes."""
+        return {**{name: self[name] for name in self}, "id": self.units.ids}
+
+    def as_intervention(self) -> Intervention:
+        """`other.do(m=this)`: hold m at the value it takes in this world."""
+        return _InWorld(self)
+
+
+def _finite(name: str, values: Noise, what: str) -> Noise:
+    for value in values.values():
+        if value.is_floating_point() and not value.isfinite().all():
+            row = int((~value.isfinite()).reshape(len(value), -1).any(1).nonzero()[0])
+            raise FloatingPointError(
+                f"{name}: the {what} of row {row} is not finite; the mechanism was asked too far from what it was "
+                "fitted to: check that row and the intervention, or fit on data that covers it"
+            )
+    return values
