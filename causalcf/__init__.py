@@ -1,6 +1,8 @@
 """Structural causal models for images: declare a graph, fit it, ask counterfactual questions, measure the answers."""
 
 from causalcf import mechanisms as mechanisms
+from causalcf import metrics as metrics
+from causalcf import plot as plot
 from causalcf.effects import Effects as Effects
 from causalcf.effects import decompose as decompose
 from causalcf.graph import CausalGraph as CausalGraph
@@ -12,6 +14,8 @@ from causalcf.interventions import scale as scale
 from causalcf.interventions import shift as shift
 from causalcf.mechanisms import Mechanism as Mechanism
 from causalcf.mechanisms import Recipe as Recipe
+from causalcf.metrics import evaluate as evaluate
+from causalcf.pretrained import load_pretrained as load_pretrained
 from causalcf.scm import SCM as SCM
 from causalcf.variables import Binary as Binary
 from causalcf.variables import Categorical as Categorical

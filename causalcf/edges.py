@@ -88,17 +88,14 @@ def parse_gml(text_or_path: str | PathLike[str]) -> nx.Graph:
     for node, label in labels.items():
         if label is None or list(labels.values()).count(label) > 1:
             raise ValueError(
-                f"GML: expected a label of its own on every node, got {label!r} on id {node}; "
-                'write label "name"'
+                f'GML: expected a label of its own on every node, got {label!r} on id {node}; write label "name"'
             )
     if not isinstance(read, nx.DiGraph):
         return read
     digraph = nx.DiGraph()
     digraph.add_nodes_from(labels.values())
     # by effect: nx.relabel_nodes would lose the order of the edges into a node
-    digraph.add_edges_from(
-        (labels[cause], labels[effect]) for effect in read for cause in read.predecessors(effect)
-    )
+    digraph.add_edges_from((labels[cause], labels[effect]) for effect in read for cause in read.predecessors(effect))
     return digraph
 
 
@@ -148,8 +145,7 @@ def _read_mapping(edges: Mapping[Any, Any]) -> Declaration:
     for cause, effects in edges.items():
         if isinstance(effects, str) or not isinstance(effects, Iterable):
             raise TypeError(
-                f"edges: expected a list of effects of {cause!r}, got {effects!r}; "
-                f'write {{"{cause}": ["{effects}"]}}'
+                f'edges: expected a list of effects of {cause!r}, got {effects!r}; write {{"{cause}": ["{effects}"]}}'
             )
         pairs += [(cause, effect) for effect in effects]
     return Declaration(pairs, [*edges, *_ends(pairs)], {})
@@ -176,16 +172,12 @@ def _parse_dot_with_pydot(text: str) -> nx.Graph:
 def _add_group(digraph: nx.DiGraph, group: Mapping[str, Any]) -> list[str]:
     """Add a (sub)graph of pydot and return its nodes; networkx's own reader drops the edges in subgraphs."""
     # for pydot, defaults are a node called "node", and so is a newline at the end of the text
-    names = [
-        name.strip('"') for name in group["nodes"] if not re.fullmatch(r'node|edge|graph|"?\\[nr]"?', name)
-    ]
+    names = [name.strip('"') for name in group["nodes"] if not re.fullmatch(r'node|edge|graph|"?\\[nr]"?', name)]
     for subgraphs in group["subgraphs"].values():
         names += [name for subgraph in subgraphs for name in _add_group(digraph, subgraph)]
     digraph.add_nodes_from(names)
     for ends in group["edges"]:
-        causes, effects = (
-            [end.strip('"')] if isinstance(end, str) else _add_group(digraph, end) for end in ends
-        )
+        causes, effects = ([end.strip('"')] if isinstance(end, str) else _add_group(digraph, end) for end in ends)
         digraph.add_edges_from(product(causes, effects))
         names += [*causes, *effects]
     return names
@@ -201,7 +193,5 @@ def _text(text_or_path: str | PathLike[str], mark: str) -> str:
         return text_or_path
     path = Path(text_or_path).expanduser()
     if not path.is_file():
-        raise ValueError(
-            f'expected the text of a graph or the path of a file, got "{text_or_path}"; no such file'
-        )
+        raise ValueError(f'expected the text of a graph or the path of a file, got "{text_or_path}"; no such file')
     return path.read_text()

@@ -67,13 +67,9 @@ class CausalGraph:
     _parents: dict[str, tuple[str, ...]]
     _variables: Mapping[str, Variable]
 
-    def __init__(
-        self, edges: Edges, /, variables: Mapping[str, Variable] | None = None, **named: Variable
-    ) -> None:
+    def __init__(self, edges: Edges, /, variables: Mapping[str, Variable] | None = None, **named: Variable) -> None:
         if isinstance(variables, Variable):
-            raise ValueError(
-                'variables: a node of this name goes into the mapping; write variables={"variables": ...}'
-            )
+            raise ValueError('variables: a node of this name goes into the mapping; write variables={"variables": ...}')
         pairs, nodes, attributes = read_edges(edges)
         given = {**attributes, **(variables or {})}
         if twice := [name for name in named if variables and name in variables]:
@@ -232,17 +228,13 @@ class CausalGraph:
         names = self.nodes if names is None else (names,) if isinstance(names, str) else tuple(names)
         self.require(*names, *(name for name in rows if name != "id"))
         if missing := [name for name in names if name not in rows]:
-            raise ValueError(
-                f"missing evidence: {', '.join(missing)}; every row needs a value for {', '.join(names)}"
-            )
+            raise ValueError(f"missing evidence: {', '.join(missing)}; every row needs a value for {', '.join(names)}")
         checked = {name: self._variables[name].check(name, rows[name]) for name in names}
         if "id" in rows:
             checked["id"] = _check_id(rows["id"])
         if len({len(value) for value in checked.values()}) > 1:
             sizes = ", ".join(f"{name} has {len(value)}" for name, value in checked.items())
-            raise ValueError(
-                f"expected the same number of rows everywhere, but {sizes}; index all of them alike"
-            )
+            raise ValueError(f"expected the same number of rows everywhere, but {sizes}; index all of them alike")
         return checked
 
     def to_networkx(self) -> nx.DiGraph:
@@ -254,9 +246,7 @@ class CausalGraph:
 
     def to_config(self) -> dict[str, Any]:
         """A JSON-able description. Nodes and edges are lists, so that no tool can lose their order."""
-        nodes = [
-            {"name": name, "variable": variable.to_config()} for name, variable in self._variables.items()
-        ]
+        nodes = [{"name": name, "variable": variable.to_config()} for name, variable in self._variables.items()]
         return {"nodes": nodes, "edges": [list(edge) for edge in self._edges]}
 
     @classmethod
@@ -317,11 +307,7 @@ def _check_name(name: Any) -> None:
     if name in RESERVED:
         reserved = ", ".join(sorted(RESERVED))
         raise ValueError(f"{name!r} is a reserved name (as are all of {reserved}); write {name}_ for example")
-    if (
-        not name
-        or name != name.strip()
-        or any(letter in "/\\." or not letter.isprintable() for letter in name)
-    ):
+    if not name or name != name.strip() or any(letter in "/\\." or not letter.isprintable() for letter in name):
         word = re.sub(r"\W+", "_", name).strip("_") or "a word"
         raise ValueError(
             "names of variables: expected text without slashes, dots and outer spaces, because files are "
@@ -333,9 +319,7 @@ def _check_edges(pairs: list[tuple[str, str]]) -> None:
     seen: set[tuple[str, str]] = set()
     for cause, effect in pairs:
         if cause == effect:
-            raise ValueError(
-                f"{cause} -> {effect} is a loop; a variable cannot be its own cause: remove the edge"
-            )
+            raise ValueError(f"{cause} -> {effect} is a loop; a variable cannot be its own cause: remove the edge")
         if (cause, effect) in seen:
             raise ValueError(f"the edge {cause} -> {effect} is there twice; write it once")
         seen.add((cause, effect))

@@ -56,7 +56,7 @@ class Intervention(ABC):
     def describe(self, name: str) -> str:
         """A short text for tables and plots, for example `thickness += 1.5`."""
 
-    def at(self, index: Any, count: int) -> Intervention:  # noqa: ARG002
+    def at(self, index: Any, count: int) -> Intervention:
         """The same intervention for a part of `count` rows; only interventions that hold rows differ."""
         return self
 
@@ -96,9 +96,7 @@ class Value(Intervention):
 
     def describe(self, name: str) -> str:  # noqa: D102
         return (
-            f"{name} = given rows"
-            if isinstance(self.value, Tensor) and self.value.ndim
-            else f"{name} = {self.value:g}"
+            f"{name} = given rows" if isinstance(self.value, Tensor) and self.value.ndim else f"{name} = {self.value:g}"
         )
 
     def at(self, index: Any, count: int) -> Intervention:  # noqa: D102
@@ -118,9 +116,7 @@ def _move(node: Node, moved: Callable[[Tensor], Tensor], clamp: bool, written: s
     try:
         return node.variable.check(node.name, value)
     except ValueError as error:
-        raise ValueError(
-            f"{written} leaves the support. {error}; or write {written[:-1]}, clamp=True)"
-        ) from None
+        raise ValueError(f"{written} leaves the support. {error}; or write {written[:-1]}, clamp=True)") from None
 
 
 @dataclass(frozen=True)
@@ -375,15 +371,9 @@ def do(**actions: Any) -> Do:
         do(thickness = 4, intensity = policy(parents))
     """
     if not actions:
-        raise ValueError(
-            "do() intervenes on nothing; name at least one variable, for example do(thickness=4.0)"
-        )
-    steps = {
-        name: action if isinstance(action, list | tuple) else (action,) for name, action in actions.items()
-    }
+        raise ValueError("do() intervenes on nothing; name at least one variable, for example do(thickness=4.0)")
+    steps = {name: action if isinstance(action, list | tuple) else (action,) for name, action in actions.items()}
     empty = [name for name, action in steps.items() if not action]
     if empty:
-        raise ValueError(
-            f"{empty[0]}: do() got an empty list of interventions; leave the variable out instead"
-        )
+        raise ValueError(f"{empty[0]}: do() got an empty list of interventions; leave the variable out instead")
     return Do({name: tuple(as_intervention(name, step) for step in action) for name, action in steps.items()})

@@ -15,9 +15,9 @@ from causalcf.graph import CausalGraph
 class Dataset(Protocol):
     """Rows that are read when they are asked for; `dataset[index]` is a mapping name -> tensor, batch first."""
 
-    def __len__(self) -> int: ...  # noqa: D105
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...  # noqa: D105
+    def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...
 
 
 class Table:

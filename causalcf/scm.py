@@ -106,13 +106,13 @@ class SCM(nn.Module):
         head = ("node", "parents", "mechanism", "fitted", "exact", "density", "abduction")
         lines = [head]
         for name, mechanism in self.mechanisms.items():
-            given = [
-                "yes" if value else "no" for value in (mechanism.fitted, mechanism.exact, mechanism.has_density)
-            ]
+            given = ["yes" if value else "no" for value in (mechanism.fitted, mechanism.exact, mechanism.has_density)]
             kind = "posterior draw" if mechanism.stochastic_abduction else "deterministic"
             lines.append((name, ", ".join(self.graph.parents(name)) or "-", type(mechanism).__name__, *given, kind))
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
 
     # ---- learning
 

@@ -118,7 +118,14 @@ def read(folder: Path, wanted: CausalGraph | None) -> Described:
         config = json.loads((folder / "config.json").read_text())
         graph = CausalGraph.from_config(json.loads((folder / "graph.json").read_text()))
         found, described = config["format"], config["mechanisms"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
         raise ValueError(
             f"load: the JSON files in {folder} are damaged or not causalcf's ({error}); save or copy the model again"
         ) from None
@@ -142,12 +149,12 @@ def mechanisms(described: Described, folder: Path, given: Mapping[str, Mechanism
     made = {}
     for name, entry in described.mechanisms.items():
         kind = getattr(known, str(entry.get("type")), None)
-        if not (isinstance(kind, type) and issubclass(kind, Mechanism)) or kind is Mechanism:
-            if name not in given:
-                raise ValueError(
-                    f"load: {name} has a mechanism {entry.get('type')!r} that causalcf does not have; "
-                    f"give it, SCM.load(folder, mechanisms={{{name!r}: ...}})"
-                )
+        ours = isinstance(kind, type) and issubclass(kind, Mechanism) and kind is not Mechanism
+        if not ours and name not in given:
+            raise ValueError(
+                f"load: {name} has a mechanism {entry.get('type')!r} that causalcf does not have; "
+                f"give it, SCM.load(folder, mechanisms={{{name!r}: ...}})"
+            )
         if name in given:
             made[name] = given[name]
         elif kind is Functional:
@@ -159,7 +166,9 @@ def mechanisms(described: Described, folder: Path, given: Mapping[str, Mechanism
             try:
                 made[name] = kind(**entry["options"])
             except (TypeError, ValueError, KeyError) as error:
-                raise ValueError(f"load: the options of {name} in {folder / 'config.json'} are damaged: {error}") from None
+                raise ValueError(
+                    f"load: the options of {name} in {folder / 'config.json'} are damaged: {error}"
+                ) from None
     return made
 
 
@@ -173,7 +182,9 @@ def load_weights(scm: SCM, folder: Path) -> None:
                 name, _, parameter = key.partition(":")
                 tensors.setdefault(name, {})[parameter] = file.get_tensor(key)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"load: {path} is truncated or not a safetensors file ({error}); copy or save it again") from None
+        raise ValueError(
+            f"load: {path} is truncated or not a safetensors file ({error}); copy or save it again"
+        ) from None
     strangers = sorted(set(tensors) - set(scm.graph))
     if strangers:
         raise ValueError(f"load: {path} has weights of {', '.join(strangers)}, which the graph does not have")

@@ -60,8 +60,7 @@ class Variable(ABC):
         self._check_dtype(name, value)
         if tuple(value.shape[1:]) != self.shape or value.ndim == 0:
             raise ValueError(
-                f"{name}: expected shape {self._batch()}, got {tuple(value.shape)}; "
-                f"{self._reshape(name, value)}"
+                f"{name}: expected shape {self._batch()}, got {tuple(value.shape)}; {self._reshape(name, value)}"
             )
         if len(value) == 0:
             raise ValueError(
@@ -192,9 +191,7 @@ class Discrete(Variable):
 
     def _check_dtype(self, name: str, value: Tensor) -> None:
         if value.dtype != torch.int64:
-            raise TypeError(
-                f"{name}: expected classes as torch.int64, got {value.dtype}; write {name}.long()"
-            )
+            raise TypeError(f"{name}: expected classes as torch.int64, got {value.dtype}; write {name}.long()")
 
     def _check_support(self, name: str, value: Tensor) -> None:
         outside = (value < 0) | (value >= self.classes)
@@ -204,8 +201,7 @@ class Discrete(Variable):
                 value,
                 outside,
                 f"classes 0 to {self.classes - 1}",
-                f"count from 0, or declare Categorical({max(int(value.max()) + 1, 2)}) "
-                "if there are more classes",
+                f"count from 0, or declare Categorical({max(int(value.max()) + 1, 2)}) if there are more classes",
             )
 
 
@@ -241,9 +237,7 @@ class Categorical(Discrete):
 
     def __post_init__(self) -> None:
         if not _is_size(self.classes) or self.classes < 2:
-            raise ValueError(
-                f"Categorical: expected two or more classes, got {self.classes!r}; write Categorical(10)"
-            )
+            raise ValueError(f"Categorical: expected two or more classes, got {self.classes!r}; write Categorical(10)")
 
 
 @dataclass(frozen=True)
@@ -284,9 +278,7 @@ class Image(Variable):
         return torch.float32
 
     def _check_dtype(self, name: str, value: Tensor) -> None:
-        _check_float(
-            name, value, f"{name}.float() / 255" if value.dtype == torch.uint8 else f"{name}.float()"
-        )
+        _check_float(name, value, f"{name}.float() / 255" if value.dtype == torch.uint8 else f"{name}.float()")
 
     def _check_support(self, name: str, value: Tensor) -> None:
         _check_finite(name, value)
@@ -296,9 +288,7 @@ class Image(Variable):
         if low >= 0 and high <= 255:
             remedy = f"for grey levels of 0 to 255 write {name} / 255"
         elif low >= -1 - TOLERANCE and high <= 1 + TOLERANCE:
-            remedy = (
-                f"for values of -1 to 1 write ({name} + 1) / 2; to cut off an overshoot, {name}.clamp(0, 1)"
-            )
+            remedy = f"for values of -1 to 1 write ({name} + 1) / 2; to cut off an overshoot, {name}.clamp(0, 1)"
         else:
             remedy = f"undo the normalisation, or write {name}.clamp(0, 1)"
         _refuse(name, value, (value < -TOLERANCE) | (value > 1 + TOLERANCE), "values from 0 to 1", remedy)
@@ -328,15 +318,12 @@ def variable_from_config(config: dict[str, Any]) -> Variable:
         >>> variable_from_config({"type": "Image", "channels": 1, "height": 28, "width": 28})
         Image(channels=1, height=28, width=28)
     """
-    kinds: dict[str, type[Variable]] = {
-        kind.__name__: kind for kind in (Continuous, Binary, Categorical, Image)
-    }
+    kinds: dict[str, type[Variable]] = {kind.__name__: kind for kind in (Continuous, Binary, Categorical, Image)}
     fields = dict(config)
     name = fields.pop("type", None)
     if name not in kinds:
         raise ValueError(
-            f"variable type: expected one of {', '.join(kinds)}, got {name!r}; "
-            'write {"type": "Binary"}, for example'
+            f'variable type: expected one of {", ".join(kinds)}, got {name!r}; write {{"type": "Binary"}}, for example'
         )
     return kinds[name](**fields)
 
@@ -355,9 +342,7 @@ def _check_finite(name: str, value: Tensor) -> None:
         _refuse(name, value, ~finite, "finite values", "drop or fill the rows that hold NaN or inf")
 
 
-def _refuse(
-    name: str, value: Tensor, bad: Bool[Tensor, "batch *shape"], expected: str, remedy: str
-) -> NoReturn:
+def _refuse(name: str, value: Tensor, bad: Bool[Tensor, "batch *shape"], expected: str, remedy: str) -> NoReturn:
     bad_rows = bad.flatten(1).any(1) if bad.ndim > 1 else bad
     row = int(bad_rows.nonzero()[0])
     # numpy prints a float32 with the digits it has: -1.2 rather than -1.2000000476837158

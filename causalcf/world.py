@@ -67,8 +67,9 @@ class _InWorld(Intervention):
 class World(Mapping[str, Tensor]):
     """The values that every variable takes for some units, with their noise held fixed.
 
-    Worlds come from `SCM.observe` and from `World.do`; all worlds of an observation share its noise. A value is computed
-    when it is read, and kept. What an intervention does not reach is the same tensor as in the world it was done in.
+    Worlds come from `SCM.observe` and from `World.do`; all worlds of an observation share its noise. A value is
+    computed when it is read, and kept. What an intervention does not reach is the same tensor as in the world it was
+    done in.
 
     Attributes:
         scm: the model.
@@ -160,9 +161,7 @@ class World(Mapping[str, Tensor]):
         graph.require(*steps)
         self.scm.check_actions(steps)
         reached = frozenset(graph) if recompute else frozenset(steps) | graph.descendants(tuple(steps))
-        return World(
-            self.scm, self.units, self.noise, before=self, actions=self.actions.then(steps), reached=reached
-        )
+        return World(self.scm, self.units, self.noise, before=self, actions=self.actions.then(steps), reached=reached)
 
     def values(self) -> dict[str, Tensor]:  # type: ignore[override]
         """All variables' values and the units' ids, as rows that `SCM.observe` takes."""

@@ -1,0 +1,1 @@
+"""Experiments: one folder per data set, with the commands and the measured numbers."""

@@ -1,0 +1,1 @@
+"""Causal stories, one per file; every edge with its source."""

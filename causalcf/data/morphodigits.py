@@ -169,9 +169,7 @@ class MorphoDigits:
 
     graph = GRAPH
 
-    def __init__(
-        self, split: Literal["train", "val", "test"] = "train", rows: int = 10_000, seed: int = 0
-    ) -> None:
+    def __init__(self, split: Literal["train", "val", "test"] = "train", rows: int = 10_000, seed: int = 0) -> None:
         if split not in SPLITS:
             raise ValueError(f"MorphoDigits: expected split 'train', 'val' or 'test', got {split!r}")
         if not 0 < rows <= 1_000_000_000:
@@ -188,23 +186,26 @@ class MorphoDigits:
             index = range(*index.indices(self.rows))
         position = torch.as_tensor([index] if isinstance(index, int) else list(index), dtype=torch.int64)
         if len(position) == 0 or position.min() < -self.rows or position.max() >= self.rows:
-            raise IndexError(
-                f"MorphoDigits: row {index} is not among the {self.rows} rows of the {self.split} split"
-            )
-        units = Units(OFFSET[self.split] + position % self.rows, self.seed)
+            raise IndexError(f"MorphoDigits: row {index} is not among the {self.rows} rows of the {self.split} split")
+        rows = self._attributes(position % self.rows)
+        return {**rows, "image": self.draw(rows["id"], rows)}
+
+    def _attributes(self, position: Int[Tensor, " batch"]) -> dict[str, Tensor]:
+        units = Units(OFFSET[self.split] + position, self.seed)
         digit = self._labels[self._source(units.ids)]
         rows = {"thickness": _thickness(units.uniform("thickness")), "digit": digit}
         rows["intensity"] = _intensity(units.normal("intensity"), rows)
         rows["slant"] = _slant(units.normal("slant"), rows)
         rows = {name: value.float() if value.is_floating_point() else value for name, value in rows.items()}
-        return {**rows, "image": self.draw(units.ids, rows), "id": units.ids}
+        return {**rows, "id": units.ids}
 
     def _source(self, ids: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         first, last = SPLITS[self.split]
         position = ids.cpu() - OFFSET[self.split]
         if position.min() < 0 or position.max() >= self.rows:
             raise ValueError(
-                f"MorphoDigits: id {int(ids[0])} is no row of the {self.split} split; use the data set the rows came from"
+                f"MorphoDigits: id {int(ids[0])} is no row of the {self.split} split; "
+                "use the data set the rows came from"
             )
         return first + position % (last - first)
 
@@ -212,6 +213,18 @@ class MorphoDigits:
         """The images of the rows with these ids under other attributes: the image's own equation."""
         lines = self._lines[self._source(ids)].to(attributes["thickness"].device)
         return draw(lines, attributes["thickness"], attributes["intensity"], attributes["slant"])
+
+    def knows(self, action: Do) -> bool:
+        """Whether the true counterfactual is known: of the digit and the image it is not."""
+        return not {"digit", "image"} & set(action)
+
+    def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Some columns of all rows; nothing is drawn unless the image is among them."""
+        if "image" in names:
+            parts = [self[start : start + 1024] for start in range(0, self.rows, 1024)]
+            return {name: torch.cat([part[name] for part in parts]) for name in names}
+        rows = self._attributes(torch.arange(self.rows))
+        return {name: rows[name] for name in names}
 
     def true_counterfactual(self, rows: Rows, action: Do, seed: int = 0) -> dict[str, Tensor]:
         """What the rows would have been under `action`: same handwriting, same noise, redrawn.
@@ -225,15 +238,12 @@ class MorphoDigits:
             ValueError: rows without id, or `do(digit=...)`: nobody knows how this writer would have written another.
         """
         if "id" not in rows:
+            raise ValueError("MorphoDigits: rows need their 'id' to be redrawn; pass rows as the data set gave them")
+        if not self.knows(action):
             raise ValueError(
-                "MorphoDigits: rows need their 'id' to be redrawn; pass rows as the data set gave them"
+                f"MorphoDigits: the true counterfactual of {action} is unknown; "
+                "it exists for thickness, intensity and slant"
             )
-        for name in ("digit", "image"):
-            if name in action:
-                raise ValueError(
-                    f"MorphoDigits: the true counterfactual of do({name}=...) is unknown; "
-                    "it exists for thickness, intensity and slant"
-                )
         image = Equation(lambda value, _: value, lambda _, parents: self.draw(rows["id"], parents))
         equations = {
             "thickness": ROOT,

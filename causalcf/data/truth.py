@@ -22,7 +22,7 @@ class Equation:
     predict: Callable[[Tensor, Rows], Tensor]
 
 
-def root(value: Tensor, parents: Rows) -> Tensor:  # noqa: ARG001
+def root(value: Tensor, parents: Rows) -> Tensor:
     """The equation of a variable without parents: its value is its noise."""
     return value
 

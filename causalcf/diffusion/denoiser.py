@@ -30,10 +30,10 @@ class Prediction(ABC):
 class Epsilon(Prediction):
     """The noise itself (Ho et al., 2020)."""
 
-    def target(self, x0: Tensor, e: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002, D102
+    def target(self, x0: Tensor, e: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
         return e
 
-    def epsilon(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002, D102
+    def epsilon(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
         return output
 
 
@@ -50,7 +50,7 @@ class Velocity(Prediction):
 class Clean(Prediction):
     """The clean image x0."""
 
-    def target(self, x0: Tensor, e: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002, D102
+    def target(self, x0: Tensor, e: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
         return x0
 
     def epsilon(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102

@@ -33,7 +33,7 @@ class Step:
 class Guidance(ABC):
     """A change to the predicted noise; `a + b` is a guidance too, and applies both."""
 
-    def branches(self, condition: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG002
+    def branches(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Further conditions under which this guidance wants the noise; asked in the same network call."""
         return ()
 
@@ -65,7 +65,7 @@ class Sum(Guidance):
 class NoGuidance(Guidance):
     """The condition alone."""
 
-    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: ARG002, D102
+    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         return torch.zeros_like(step.epsilon)
 
 

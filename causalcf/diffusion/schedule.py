@@ -12,7 +12,10 @@ from torch import Tensor
 
 Kind = Literal["linear", "cosine"]
 Spacing = Literal["uniform", "quadratic", "log-snr"]
-TOP = {"linear": 999, "cosine": 990}  # above, the capped cosine leaves 1e-3 of the signal and moves amplify errors
+TOP = {
+    "linear": 999,
+    "cosine": 990,
+}  # above, the capped cosine leaves 1e-3 of the signal and moves amplify errors
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class Mechanism(nn.Module, ABC):
     def config(self) -> dict[str, Any]:
         """Constructor arguments, JSON-able."""
 
-    def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: B027
+    def calibrate(self, value: Tensor, parents: Parents) -> None:
         """Take from the training rows what has a closed form: scales, frequencies, least squares."""
 
     @property
@@ -122,7 +122,10 @@ class Mechanism(nn.Module, ABC):
         return any(parameter.requires_grad for parameter in self.parameters())
 
     def loss(
-        self, value: Tensor, parents: Parents, generator: torch.Generator | None = None  # noqa: ARG002
+        self,
+        value: Tensor,
+        parents: Parents,
+        generator: torch.Generator | None = None,
     ) -> Float[Tensor, " batch"]:
         """What training minimises, per row; by default the negative log-likelihood."""
         return -self.log_prob(value, parents)

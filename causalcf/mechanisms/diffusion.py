@@ -21,7 +21,13 @@ from causalcf.units import Units
 from causalcf.variables import Image
 
 RECIPE = Recipe(
-    steps=6000, batch=64, learning_rate=2e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+    steps=6000,
+    batch=64,
+    learning_rate=2e-3,
+    weight_decay=0.01,
+    ema=0.999,
+    precision="bfloat16",
+    checkpoint=250,
 )
 
 
@@ -87,20 +93,32 @@ class SpatialDiffusion(Mechanism):
         self.recipe = as_recipe(recipe, RECIPE)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        names = ("blocks", "attention", "schedule", "prediction", "steps", "spacing", "inversion", "passes", "omega")
+        names = (
+            "blocks",
+            "attention",
+            "schedule",
+            "prediction",
+            "steps",
+            "spacing",
+            "inversion",
+            "passes",
+            "omega",
+        )
         options = {name: getattr(self, name) for name in (*names, "null_probability", "precision")}
         return {"widths": list(self.widths), **options, "recipe": recipe_config(self.recipe)}
 
     def _build(self) -> None:
         if not isinstance(self.variable, Image):
-            raise TypeError(f"SpatialDiffusion models an Image, got {self.variable}; leave the mechanism out for a default")
+            raise TypeError(
+                f"SpatialDiffusion models an Image, got {self.variable}; leave the mechanism out for a default"
+            )
         self.features = Features(self.parents)
         channels, height, width = self.variable.shape
         self.network = ConditionalUNet(
             channels, (height, width), self.features.width, self.widths, self.blocks, self.attention
         )
 
-    def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: ARG002, D102
+    def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: D102
         self.features.calibrate(parents)
 
     def loss(self, value: Tensor, parents: Parents, generator: torch.Generator | None = None) -> Tensor:
@@ -138,7 +156,7 @@ class SpatialDiffusion(Mechanism):
         return Denoiser(self.network, PREDICTIONS[self.prediction], levels)
 
     @torch.no_grad()
-    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:  # noqa: ARG002
+    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Invert the unguided trajectory; accumulated in float64, kept in the image's own dtype."""
         denoiser = self._denoiser()
         model = guided(denoiser, self.features(parents, len(value)), NoGuidance())

@@ -39,13 +39,14 @@ class _GumbelMax(Mechanism):
             min(probabilities) < 0 or max(probabilities) <= 0 or abs(sum(probabilities) - 1) > 1e-6
         ):
             raise ValueError(
-                f"{type(self).__name__}: expected probabilities that are not negative and sum to 1, got {list(probabilities)}"
+                f"{type(self).__name__}: expected probabilities that are not negative and sum to 1, "
+                f"got {list(probabilities)}"
             )
         self.hidden = tuple(hidden)
         self.probabilities = None if probabilities is None else [float(p) for p in probabilities]
         self.recipe = as_recipe(recipe, Recipe(steps=1000, batch=512, learning_rate=1e-2))
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
+    def config(self) -> dict[str, Any]:
         return {
             "hidden": list(self.hidden),
             "probabilities": self.probabilities,
@@ -58,7 +59,7 @@ class _GumbelMax(Mechanism):
         """How many values the variable has."""
 
     @property
-    def known(self) -> bool:  # noqa: D102
+    def known(self) -> bool:
         return self.probabilities is not None
 
     def _build(self) -> None:
@@ -99,10 +100,10 @@ class _GumbelMax(Mechanism):
         below = torch.minimum(below, top - MARGIN)
         return {"g": below.scatter(1, value[:, None], top) - logits}
 
-    def predict(self, noise: Noise, parents: Parents) -> Tensor:  # noqa: D102
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:
         return (self.logits(parents, len(noise["g"])) + noise["g"]).argmax(1)
 
-    def noise(self, units: Units, key: str) -> Noise:  # noqa: D102
+    def noise(self, units: Units, key: str) -> Noise:
         return {"g": units.gumbel(f"{key}.g", (self.classes,))}
 
 

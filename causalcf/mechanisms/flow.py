@@ -19,13 +19,11 @@ from causalcf.networks.mlp import mlp
 from causalcf.units import Units
 from causalcf.variables import Continuous
 
-EDGE = 1e-6  # how close to a bound a value may come, in parts of the range (of the unit, for a half line)
-
 
 class Support(Transform):
     r"""A bijection from the real line to the support of a variable: identity, `l + e^z`, `h - e^z`, or a logistic.
 
-    Its inverse keeps values `1e-6` of the range away from the bounds, where it would be infinite.
+    Its inverse keeps values eight roundings of the range away from the bounds, where it would be infinite.
 
     Args:
         variable: whose bounds to respect.
@@ -65,10 +63,8 @@ class Support(Transform):
         low, high = self.variable.lower, self.variable.upper
         if low is None and high is None:
             return x
-        margin = EDGE * (high - low if low is not None and high is not None else 1.0)
-        return self.parts.inv(
-            x.clamp(None if low is None else low + margin, None if high is None else high - margin)
-        )
+        margin = 8 * torch.finfo(x.dtype).eps * (high - low if low is not None and high is not None else 1.0)
+        return self.parts.inv(x.clamp(None if low is None else low + margin, None if high is None else high - margin))
 
     def log_abs_det_jacobian(self, z: Tensor, x: Tensor) -> Tensor:
         """`log |dx / dz|`."""
@@ -124,7 +120,9 @@ class Flow(Mechanism):
 
     def _build(self) -> None:
         if not isinstance(self.variable, Continuous):
-            raise TypeError(f"Flow models a Continuous variable, got {self.variable}; leave the mechanism out for a default")
+            raise TypeError(
+                f"Flow models a Continuous variable, got {self.variable}; leave the mechanism out for a default"
+            )
         self.features = Features(self.parents)
         self.affine = mlp(self.features.width, 2, self.hidden)
         self.spline = mlp(self.features.width, 3 * self.bins - 1, self.hidden) if self.transform == "spline" else None
@@ -150,7 +148,7 @@ class Flow(Mechanism):
         parts.append(AffineTransform(self.location, self.spread))
         return ComposeTransform([*parts, self._support])
 
-    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:  # noqa: ARG002, D102
+    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:  # noqa: D102
         return {"u": self._map(parents, len(value)).inv(value)}
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:  # noqa: D102

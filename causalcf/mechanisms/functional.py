@@ -33,7 +33,7 @@ class _Equation(Transform):
     def _inverse(self, x: Tensor) -> Tensor:
         return self.mechanism.inverse(x, self.given)
 
-    def log_abs_det_jacobian(self, u: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+    def log_abs_det_jacobian(self, u: Tensor, x: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = u.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self._call(leaf).sum(), leaf)
@@ -68,7 +68,9 @@ class Functional(Mechanism):
         self.equation, self.inverse = equation, inverse
         self.law = dist.Normal(0.0, 1.0) if noise is None else noise
         if self.law.batch_shape or self.law.event_shape:
-            raise ValueError("Functional: expected the distribution of a single number as noise, without batch or event")
+            raise ValueError(
+                "Functional: expected the distribution of a single number as noise, without batch or event"
+            )
         self.register_buffer("zero", torch.zeros(()))  # carries the device and the dtype
 
     def config(self) -> dict[str, Any]:  # noqa: D102
@@ -82,7 +84,7 @@ class Functional(Mechanism):
         if self.variable.shape:
             raise TypeError(f"Functional models a variable with one number per row, got {self.variable}")
 
-    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:  # noqa: ARG002, D102
+    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:  # noqa: D102
         return {"u": self.inverse(value, parents)}
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:  # noqa: D102

@@ -72,7 +72,9 @@ class Gaussian(Mechanism):
     def _build(self) -> None:
         variable = self.variable
         if not isinstance(variable, Continuous):
-            raise TypeError(f"Gaussian models a Continuous variable, got {variable}; leave the mechanism out for a default")
+            raise TypeError(
+                f"Gaussian models a Continuous variable, got {variable}; leave the mechanism out for a default"
+            )
         if variable.lower is not None or variable.upper is not None:
             raise ValueError(f"Gaussian has no bounds, but the variable is {variable}; use Flow(), or drop the bounds")
         self.features = Features(self.parents, standardise=bool(self.hidden))
@@ -83,12 +85,16 @@ class Gaussian(Mechanism):
             return
         unknown = set(self.weights or ()) - set(self.parents)
         if unknown:
-            raise ValueError(f"Gaussian: weights name {sorted(unknown)}, which are no parents; they are {list(self.parents)}")
+            raise ValueError(
+                f"Gaussian: weights name {sorted(unknown)}, which are no parents; they are {list(self.parents)}"
+            )
         weight = torch.zeros(self.features.width)
-        for index, (name, parent) in enumerate(self.parents.items()):
+        for index, name in enumerate(self.parents):
             if self.weights and name in self.weights:
                 if any(isinstance(v, Categorical) for v in self.parents.values()):
-                    raise TypeError(f"Gaussian: {name} has no single weight; leave weights out and fit, or use Functional")
+                    raise TypeError(
+                        f"Gaussian: {name} has no single weight; leave weights out and fit, or use Functional"
+                    )
                 weight[index] = self.weights[name]
         self.register_buffer("weight", weight)
         self.register_buffer("location", torch.tensor(self.bias))
@@ -114,7 +120,7 @@ class Gaussian(Mechanism):
         mean, log_scale = self.network(inputs).unbind(1)
         return self.location + self.spread * mean, self.spread * nn.functional.softplus(log_scale + 0.5413) + 1e-6
 
-    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:  # noqa: ARG002, D102
+    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:  # noqa: D102
         mean, scale = self._location_scale(parents, len(value))
         return {"u": (value - mean) / scale}
 

@@ -72,13 +72,9 @@ def graph(causal_graph: CausalGraph, ax: Axes | None = None, highlight: str | It
     emphasised = {highlight} if isinstance(highlight, str) else set(highlight)
     causal_graph.require(*emphasised)
     boxes = {name: _size(causal_graph, name) for name in causal_graph}
-    layout = layered(
-        causal_graph.to_networkx(), {name: box[1] for name, box in boxes.items()}, GAP, LANE, PORT
-    )
+    layout = layered(causal_graph.to_networkx(), {name: box[1] for name, box in boxes.items()}, GAP, LANE, PORT)
     spans = _spans(layout, boxes)
-    looks = [
-        look for kind, look in LOOKS.items() if kind in {type(v) for v in causal_graph.variables.values()}
-    ]
+    looks = [look for kind, look in LOOKS.items() if kind in {type(v) for v in causal_graph.variables.values()}]
 
     right = max(*(end for _, end in spans.values()), _legend(looks)[-1])
     bottom = max(y + (boxes[item][1] if isinstance(item, str) else LANE) / 2 for item, y in layout.y.items())
@@ -204,9 +200,7 @@ def _legend(looks: list[Look]) -> list[float]:
     return list(accumulate((KEY + 5 + _extent(look.kind, SMALL) + 16 for look in looks), initial=0.0))
 
 
-def _spans(
-    layout: Layout, boxes: dict[str, tuple[float, float]]
-) -> dict[str | Waypoint, tuple[float, float]]:
+def _spans(layout: Layout, boxes: dict[str, tuple[float, float]]) -> dict[str | Waypoint, tuple[float, float]]:
     """Left and right of every node and waypoint; columns are the further apart the steeper their edges."""
     spans: dict[str | Waypoint, tuple[float, float]] = {}
     left = 0.0

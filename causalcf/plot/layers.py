@@ -46,9 +46,7 @@ class Layout:
         return _crossings(self.columns, self.ports)
 
 
-def layered(
-    digraph: nx.DiGraph, heights: Mapping[str, float], gap: float, lane: float, port: float
-) -> Layout:
+def layered(digraph: nx.DiGraph, heights: Mapping[str, float], gap: float, lane: float, port: float) -> Layout:
     """Lay a directed acyclic graph out in columns, the topological generations.
 
     A long edge gets a waypoint in each column that it passes, and so a lane of its own between the nodes.
@@ -81,9 +79,7 @@ def layered(
     links = [link for route in routes.values() for link in pairwise(route)]
     ordered = _order(columns, links)
     ports = _ports(ordered, links, port)
-    return Layout(
-        ordered, _place(ordered, ports, heights, routes.values(), gap=gap, lane=lane), routes, ports
-    )
+    return Layout(ordered, _place(ordered, ports, heights, routes.values(), gap=gap, lane=lane), routes, ports)
 
 
 def _neighbours(links: Iterable[Link]) -> tuple[dict[Item, list[Item]], dict[Item, list[Item]]]:
@@ -130,9 +126,7 @@ def _order(columns: list[list[Item]], links: Iterable[Link]) -> tuple[tuple[Item
     return tuple(tuple(column) for column in best)
 
 
-def _ports(
-    columns: Sequence[Sequence[Item]], links: Iterable[Link], port: float
-) -> dict[Link, tuple[float, float]]:
+def _ports(columns: Sequence[Sequence[Item]], links: Iterable[Link], port: float) -> dict[Link, tuple[float, float]]:
     """Fasten the links of a node in the order of their other ends, so that none cross there."""
     rank = _ranks(columns)
     left, right = _neighbours(links)

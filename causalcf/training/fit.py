@@ -30,9 +30,9 @@ VALIDATION_ROWS = 512
 class Rows(Protocol):
     """Rows of training data, by position or by column."""
 
-    def __len__(self) -> int: ...  # noqa: D105
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...  # noqa: D105
+    def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...
 
     def columns(self, names: Sequence[str]) -> Mapping[str, Tensor]: ...  # noqa: D102
 
@@ -108,7 +108,8 @@ class _Training(L.LightningModule):
         self.average = None
         if decay:
             self.average = AveragedModel(
-                mechanism, avg_fn=lambda old, new, n: old + (new - old) * (1 - min(decay, (1 + int(n)) / (10 + int(n))))
+                mechanism,
+                avg_fn=lambda old, new, n: old + (new - old) * (1 - min(decay, (1 + int(n)) / (10 + int(n)))),
             )
 
     def configure_optimizers(self) -> Any:
@@ -200,7 +201,7 @@ class _Bar(L.Callback):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Lightning's remarks on hardware and on options that are chosen here."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
@@ -281,7 +282,7 @@ def _train(
     module = _Training(mechanism, name, parents, data, held, seed, folder)
     callbacks: list[L.Callback] = [*([_Bar()] if progress else []), _Checkpoint()]
     last = folder / "last.ckpt"
-    with _quiet():
+    with quiet():
         trainer = L.Trainer(
             accelerator="cpu" if device.type == "cpu" else "gpu",
             devices=1 if device.type == "cpu" else [device.index or 0],

@@ -1,6 +1,6 @@
 """Train the model that ships as `morphodigits-spatial`.
 
-    python -m experiments.morphodigits.train --out runs/morphodigits-spatial
+python -m experiments.morphodigits.train --out runs/morphodigits-spatial
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ def main(out: Path = Path("runs/morphodigits-spatial"), steps: int = 5000, count
         seed: of weights, order and noise.
     """
     recipe = cf.Recipe(
-        steps=steps, batch=64, learning_rate=2e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+        steps=steps,
+        batch=64,
+        learning_rate=2e-3,
+        weight_decay=0.01,
+        ema=0.999,
+        precision="bfloat16",
+        checkpoint=250,
     )
     image = M.SpatialDiffusion(widths=(32, 64, 96), prediction="v", recipe=recipe)
     scm = cf.SCM(graph, {"image": image})

@@ -1,0 +1,1 @@
+"""The diffusion engine: schedule, denoiser, solvers, guidance, trajectory."""

@@ -1,0 +1,68 @@
+"""Effectiveness: is the counterfactual what the intervention asked for, and nothing else?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from causalcf.interventions import Do
+from causalcf.metrics.tally import Label, Tally, unit_of
+from causalcf.world import World
+
+Oracle = Callable[[Tensor], Tensor]
+
+
+class Effectiveness(Tally):
+    r"""What oracles read in the counterfactual image against what the model meant, each variable and intervention.
+
+    For each variable k with an oracle and each intervention: `|o_k(x*) - a*_k|` in k's own unit (accuracy, for
+    classes), and the signed bias `(o_k(x*) - a*_k) sign(a*_k - a_k)` of the rows whose value moved: positive is overshoot,
+    negative undershoot. The diagonal says whether the target is hit, the rest whether children moved as they should and
+    everything else stayed. Beside each stands the floor: the same oracle's error on the observed images.
+
+    Args:
+        oracles: variable -> a function of images `(B, C, H, W)` in [0, 1] that gives its value, shape `(B,)`.
+            Oracles must not have been used in training or guidance.
+        node: the image they look at.
+    """
+
+    title = "effectiveness"
+
+    def __init__(self, oracles: Mapping[str, Oracle], node: str = "image") -> None:
+        super().__init__()
+        if not oracles:
+            raise ValueError("Effectiveness: expected at least one oracle, for example {'digit': classifier}")
+        self.oracles, self.node = dict(oracles), node
+
+    @torch.no_grad()
+    def seen(self, world: World) -> None:  # noqa: D102
+        for name, oracle in self.oracles.items():
+            self.tally(self._label(world, "", name, "floor"), _error(oracle(world[self.node]), world[name]))
+
+    @torch.no_grad()
+    def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
+        image = counterfactual[self.node]
+        for variable, oracle in self.oracles.items():
+            read, meant, was = oracle(image), counterfactual[variable], world[variable]
+            self.tally(self._label(world, name, variable), _error(read, meant))
+            if meant.is_floating_point():
+                moved = (meant - was).abs() > 1e-6
+                if moved.any():
+                    bias = ((read - meant) * (meant - was).sign())[moved]
+                    self.tally(Label("signed bias", name, variable, unit_of(world, variable)), bias)
+
+    def _label(self, world: World, action: str, variable: str, reference: str = "") -> Label:
+        if world[variable].is_floating_point():
+            return Label("error of oracle", action, variable, unit_of(world, variable), reference)
+        return Label("accuracy of oracle", action, variable, "share", reference)
+
+
+def _error(read: Tensor, meant: Tensor) -> Tensor:
+    if read.shape != meant.shape:
+        raise ValueError(
+            f"Effectiveness: an oracle gave shape {tuple(read.shape)}, expected {tuple(meant.shape)}; "
+            "a classifier must give classes, logits.argmax(1)"
+        )
+    return (read - meant).abs() if meant.is_floating_point() else (read == meant).double()

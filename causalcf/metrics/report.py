@@ -1,0 +1,210 @@
+"""`evaluate`: one call that measures whether a model's answers are sound, and the report it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from causalcf.interventions import Do
+from causalcf.metrics.composition import Composition
+from causalcf.metrics.effectiveness import Effectiveness, Oracle
+from causalcf.metrics.moments import NoiseMoments
+from causalcf.metrics.reversibility import Reversibility
+from causalcf.metrics.tally import Estimate, Label, Tally
+from causalcf.metrics.truth import CounterfactualError
+from causalcf.rows import Dataset, Table
+from causalcf.scm import SCM
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number of a report.
+
+    Attributes:
+        metric: what was measured.
+        action: the intervention; empty where there is none.
+        variable: on which variable.
+        unit: of the number; images are compared on the scale of 0 to 255.
+        estimate: n, mean and standard deviation.
+        against: what to hold it against, "floor" or "doing nothing".
+        reference: the estimate of that.
+    """
+
+    metric: str
+    action: str
+    variable: str
+    unit: str
+    estimate: Estimate
+    against: str = ""
+    reference: Estimate | None = None
+
+
+HEAD = ("metric", "intervention", "variable", "n", "mean", "95% interval", "unit", "held against")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The numbers of `evaluate`; prints as a table.
+
+    Attributes:
+        lines: the numbers.
+        about: what was measured and how, by name.
+    """
+
+    lines: tuple[Line, ...]
+    about: Mapping[str, Any]
+
+    def __getitem__(self, key: tuple[str, str, str]) -> Line:
+        """The line of a metric, an intervention and a variable, as they stand in the table."""
+        for line in self.lines:
+            if (line.metric, line.action, line.variable) == key:
+                return line
+        known = sorted({(line.metric, line.action, line.variable) for line in self.lines})
+        raise KeyError(f"the report has no {key}; it has {known}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        lines = [
+            {
+                **{name: getattr(line, name) for name in ("metric", "action", "variable", "unit", "against")},
+                "estimate": line.estimate._asdict() | {"half_width": line.estimate.half_width},
+                "reference": line.reference._asdict() if line.reference else None,
+            }
+            for line in self.lines
+        ]
+        return {"about": dict(self.about), "lines": lines}
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table's cells, without its head."""
+        return [
+            (
+                line.metric,
+                line.action or "-",
+                line.variable,
+                str(line.estimate.n),
+                _number(line.estimate.mean),
+                f"{_number(line.estimate.mean - line.estimate.half_width)} .. "
+                f"{_number(line.estimate.mean + line.estimate.half_width)}",
+                line.unit,
+                f"{line.against} {_number(line.reference.mean)}" if line.reference else "",
+            )
+            for line in self.lines
+        ]
+
+    def __str__(self) -> str:
+        table = [HEAD, *self.cells()]
+        widths = [max(len(row[column]) for row in table) for column in range(len(HEAD))]
+        text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+        text.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([", ".join(f"{key}: {value}" for key, value in self.about.items()), "", *text])
+
+    def to_markdown(self) -> str:
+        """The table in Markdown."""
+        rows = [HEAD, ("---",) * len(HEAD), *self.cells()]
+        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+        return ", ".join(f"{key}: {value}" for key, value in self.about.items()) + "\n\n" + table + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def collect(metrics: Sequence[Tally]) -> tuple[Line, ...]:
+    """The lines of a report: numbers, each with its reference if there is one."""
+    lines = []
+    for metric in metrics:
+        found: dict[Label, Estimate] = metric.compute()
+        for label, estimate in found.items():
+            if label.reference and label.action:
+                continue
+            against, reference = "", None
+            for other, value in found.items():
+                same = (other.metric, other.variable) == (label.metric, label.variable)
+                if other.reference and same and other.action in (label.action, "") and not label.reference:
+                    against, reference = other.reference, value
+            name = f"{label.metric}, {label.reference}" if label.reference else label.metric
+            lines.append(Line(name, label.action, label.variable, label.unit, estimate, against, reference))
+    return tuple(lines)
+
+
+def evaluate(
+    scm: SCM,
+    test: Mapping[str, Tensor] | Dataset,
+    plan: Sequence[Do] | Mapping[str, Do],
+    metrics: Sequence[Tally] | None = None,
+    *,
+    oracles: Mapping[str, Oracle] | None = None,
+    node: str | None = None,
+    batch: int = 64,
+    seed: int = 0,
+    progress: bool = False,
+) -> Report:
+    """Measure whether a model's counterfactuals are sound.
+
+    Args:
+        scm: the model.
+        test: rows it has not seen.
+        plan: the interventions, in a list or by the names that tables should show.
+        metrics: what to measure; by default composition (1 and 10 cycles), reversibility and the moments of the noise;
+            effectiveness if there are oracles; the error against the truth if the data set knows it.
+        oracles: variable -> what reads it from an image, for effectiveness.
+        node: the image variable, by default the only one.
+        batch: rows at a time; the numbers do not depend on it.
+        seed: of what abduction leaves to chance.
+        progress: whether to show a bar.
+
+    Returns:
+        A report; `print(report)`, `report.to_dict()`, `report.to_markdown()`.
+
+    Raises:
+        ValueError: an empty plan, an unknown variable, rows that do not fit the graph.
+    """
+    actions = dict(plan) if isinstance(plan, Mapping) else {repr(action): action for action in plan}
+    if not actions:
+        raise ValueError("evaluate: the plan is empty; give at least one intervention, plan=[do(...)]")
+    for action in actions.values():
+        scm.graph.require(*action)
+    table = Table(test, scm.graph, "test")
+    if metrics is None:
+        metrics = default_metrics(scm, test, oracles, node)
+    count = len(table)
+    with tqdm(total=count, desc="evaluate", unit="row", disable=not progress) as bar:
+        for start in range(0, count, batch):
+            index = slice(start, min(start + batch, count))
+            rows = table[index]
+            world = scm.observe(rows, seed)
+            for metric in metrics:
+                metric.update(world)
+            for name, action in actions.items():
+                part = action.at(index, count)
+                counterfactual = world.do(part)
+                for metric in metrics:
+                    metric.update(world, part, name, counterfactual)
+            bar.update(len(world))
+    about = {
+        "rows": count,
+        "seed": seed,
+        "images compared on": "0-255",
+        "dtype": str(scm.dtype).removeprefix("torch."),
+    }
+    return Report(collect(metrics), about)
+
+
+def default_metrics(
+    scm: SCM, test: Any, oracles: Mapping[str, Oracle] | None = None, node: str | None = None
+) -> list[Tally]:
+    """The metrics of `evaluate` if none are named."""
+    images = scm.graph.images
+    if node is None and len(images) > 1:
+        raise ValueError(f"evaluate: the graph has several images, {', '.join(images)}; say which, node=...")
+    node = node or (images[0] if images else scm.graph.nodes[-1])
+    metrics: list[Tally] = [Composition(node), Reversibility(node), NoiseMoments()]
+    if oracles:
+        metrics.append(Effectiveness(oracles, node))
+    if hasattr(test, "true_counterfactual"):
+        metrics.append(CounterfactualError(test))
+    return metrics

@@ -1,0 +1,45 @@
+"""Reversibility: does the way back lead back?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from causalcf.interventions import Do, Value
+from causalcf.metrics.tally import Label, Tally, distance, unit_of
+from causalcf.world import World
+
+
+class Reversibility(Tally):
+    r"""Distance from the observation after `do(a*)`, abducting anew, and `do(a)` with the factual value.
+
+    One cycle is there and back. The counterfactual rows are observed as if they were real, so descendants of the
+    intervened variables have to return through the noise abducted from them.
+
+    Args:
+        node: the variable compared.
+        cycles: the numbers of cycles to report.
+    """
+
+    higher_is_better = False
+    title = "reversibility"
+
+    def __init__(self, node: str = "image", cycles: Sequence[int] = (1,)) -> None:
+        super().__init__()
+        if not cycles or min(cycles) < 1:
+            raise ValueError(f"Reversibility: expected cycles >= 1, got {tuple(cycles)}")
+        self.node, self.cycles = node, tuple(sorted(cycles))
+
+    def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
+        scm, seed = world.scm, world.units.seed
+        image = bool(scm.graph[self.node].shape)
+        away = Do({target: (Value(counterfactual[target]),) for target in action})
+        home = Do({target: (Value(world[target]),) for target in action})
+        there = counterfactual
+        for cycle in range(1, self.cycles[-1] + 1):
+            back = scm.observe(there.values(), seed).do(home)
+            if cycle in self.cycles:
+                plural = "cycle" if cycle == 1 else "cycles"
+                label = Label(f"{self.title}, {cycle} {plural}", name, self.node, unit_of(world, self.node))
+                self.tally(label, distance(back[self.node], world[self.node], image))
+            if cycle < self.cycles[-1]:
+                there = scm.observe(back.values(), seed).do(away)

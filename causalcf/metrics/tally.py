@@ -1,0 +1,119 @@
+"""Means over rows with their intervals, as torchmetrics: what every soundness metric is made of."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from causalcf.interventions import Do
+from causalcf.world import World
+
+
+class Estimate(NamedTuple):
+    """A mean over rows.
+
+    Attributes:
+        n: rows.
+        mean: their mean.
+        sd: their standard deviation.
+    """
+
+    n: int
+    mean: float
+    sd: float
+
+    @property
+    def half_width(self) -> float:
+        """Half of the normal 95 % interval of the mean, `1.96 sd / sqrt(n)`."""
+        return 1.959964 * self.sd / math.sqrt(self.n) if self.n else math.nan
+
+
+class Label(NamedTuple):
+    """What a number is about.
+
+    Attributes:
+        metric: its name.
+        action: the intervention, as text; empty where there is none.
+        variable: whose values were compared.
+        unit: of the number.
+        reference: what a number of this kind should be held against, empty for the number itself.
+    """
+
+    metric: str
+    action: str
+    variable: str
+    unit: str
+    reference: str = ""
+
+
+class Tally(Metric, ABC):
+    """A soundness metric: sums over rows, kept per label in float64, which add up over batches and over ranks.
+
+    Subclasses call `tally(label, values)` in `seen` (once per batch of observed rows) or in `done` (once per batch and
+    intervention). Units and image scales are part of the label.
+    """
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.labels: dict[Label, str] = {}
+
+    def update(
+        self, world: World, action: Do | None = None, name: str = "", counterfactual: World | None = None
+    ) -> None:
+        """Take in one batch: the factual world alone, or with a counterfactual world and what was done."""
+        if counterfactual is None or action is None:
+            self.seen(world)
+        else:
+            self.done(world, action, name, counterfactual)
+
+    def seen(self, world: World) -> None:
+        """Take in a batch of observed rows."""
+
+    def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:
+        """Take in the counterfactual of a batch under one intervention, which tables call `name`."""
+
+    def tally(self, label: Label, values: Tensor) -> None:
+        """Add one value per row to the sums of a label."""
+        if label not in self.labels:
+            state = f"sums_{len(self.labels)}"
+            self.labels[label] = state
+            self.add_state(state, torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+        values = values.detach().double().cpu()
+        sums = torch.stack([torch.tensor(float(len(values)), dtype=torch.float64), values.sum(), values.square().sum()])
+        setattr(self, self.labels[label], getattr(self, self.labels[label]) + sums.to(self.device))
+
+    def compute(self) -> dict[Label, Estimate]:
+        """The estimates by label."""
+        result = {}
+        for label, state in self.labels.items():
+            n, total, square = getattr(self, state).tolist()
+            if not n:
+                continue
+            mean = total / n
+            sd = math.sqrt(max(square / n - mean**2, 0.0) * n / (n - 1)) if n > 1 else 0.0
+            result[label] = Estimate(int(n), mean, sd)
+        return result
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The metric's name in tables."""
+
+
+def distance(a: Tensor, b: Tensor, image: bool) -> Tensor:
+    """Mean absolute difference per row; images on the scale of 0 to 255, numbers in their own unit."""
+    difference = (a.double() - b.double()).abs()
+    return 255 * difference.flatten(1).mean(1) if image else difference
+
+
+def unit_of(world: World, name: str) -> str:
+    """The unit in which `distance` is given for a variable."""
+    variable = world.scm.graph[name]
+    return "grey 0-255" if variable.shape else getattr(variable, "unit", "") or "-"

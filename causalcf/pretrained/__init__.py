@@ -1,0 +1,45 @@
+"""Models that come with the package, each in a folder of its own with a card, README.md."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from causalcf.scm import SCM
+from causalcf.storage import FILES
+
+__all__ = ["load_pretrained", "pretrained_names"]
+
+ROOT = Path(__file__).parent
+
+
+def pretrained_names() -> tuple[str, ...]:
+    """The names of the models that ship, in alphabetical order."""
+    folders = (path for path in ROOT.iterdir() if path.is_dir())
+    return tuple(sorted(path.name for path in folders if all((path / file).is_file() for file in FILES)))
+
+
+def load_pretrained(name: str) -> SCM:
+    """A model that comes with the package; nothing is downloaded.
+
+    What it was trained on, by which command, and what its numbers are stands in its card, the README.md in
+    `causalcf/pretrained/<name>/`.
+
+    Args:
+        name: one of `pretrained_names()`.
+
+    Raises:
+        ValueError: no model of this name ships.
+
+    Example:
+        `load_pretrained("morphodigits-spatial").observe(MorphoDigits("test", rows=8)[:])`
+    """
+    names = pretrained_names()
+    if name not in names:
+        close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"no model {name!r} ships with causalcf, only {', '.join(names) or 'none at all'}{hint}; "
+            "a model of your own is read by SCM.load(folder)"
+        )
+    return SCM.load(ROOT / name)

@@ -1,0 +1,1 @@
+"""Training of one mechanism at a time; the only place that imports lightning."""

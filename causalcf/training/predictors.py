@@ -1,0 +1,95 @@
+"""Predictors of an attribute from an image: the oracles that judge counterfactuals, trained apart from the models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from causalcf.networks.classifier import Classifier
+from causalcf.training.fit import Batches, Rows, quiet
+
+
+class _Training(L.LightningModule):
+    def __init__(self, network: Classifier, rows: Any, target: str, steps: int, batch: int, seed: int) -> None:
+        super().__init__()
+        self.network, self.rows, self.target = network, rows, target
+        self.steps, self.batch, self.seed = steps, batch, seed
+
+    def train_dataloader(self) -> Any:
+        order = Batches(len(self.rows), self.batch, self.seed, 0, self.steps)
+        return DataLoader(self.rows, sampler=order, batch_size=None, collate_fn=None)
+
+    def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
+        return nn.functional.cross_entropy(self.network(batch["image"]), batch[self.target], label_smoothing=0.05)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=3e-3, weight_decay=0.05)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=self.steps + 1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+def fit_classifier(
+    rows: Rows, target: str, classes: int, *, steps: int = 1500, batch: int = 128, seed: int = 0
+) -> Classifier:
+    """Train a classifier of `rows[target]` from `rows["image"]`.
+
+    Args:
+        rows: training rows, by a list of positions.
+        target: the attribute, int64 classes.
+        classes: how many.
+        steps: optimiser steps.
+        batch: rows per step.
+        seed: of weights and order.
+
+    Returns:
+        The classifier, in eval mode.
+    """
+    channels = rows[0:1]["image"].shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Classifier(channels, classes)
+        with quiet():
+            L.Trainer(
+                accelerator="auto",
+                devices=1,
+                max_steps=steps,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            ).fit(_Training(network, rows, target, steps, batch, seed))
+    return network.cpu().eval()
+
+
+def save_classifier(network: Classifier, folder: Path) -> None:
+    """Write a classifier in half precision: config.json and weights.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in network.state_dict().items()}
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / "weights.safetensors")
+    (folder / "config.json").write_text(json.dumps({"type": "Classifier", "options": network.options}) + "\n")
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """Read a classifier that `save_classifier` wrote.
+
+    Raises:
+        ValueError: files that are damaged or hold something else.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        network = Classifier(**config["options"])
+        expected = network.state_dict()
+        found = load_file(folder / "weights.safetensors")
+        network.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in found.items()})
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder} holds no classifier, or a damaged one ({error}); copy it again") from None
+    return network.eval()

@@ -1,0 +1,249 @@
+"""What every mechanism must satisfy: one body, run over all of them. A new mechanism adds a line to CASES."""
+
+import copy
+import json
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf import mechanisms as M
+from causalcf.units import Units
+
+N = 12
+PARENTS = {"a": cf.Continuous(), "k": cf.Categorical(3), "b": cf.Binary()}
+FREE, ABOVE, BETWEEN = cf.Continuous(), cf.Continuous(lower=1.0), cf.Continuous(lower=-1.0, upper=2.0)
+EQUATION = {"equation": lambda u, pa: pa["a"] + u**3 + u, "inverse": lambda x, pa: _root(x - pa["a"])}
+
+
+def _root(y):
+    """The real solution u of u^3 + u = y, by Cardano."""
+    d = (y**2 / 4 + 1 / 27).sqrt()
+    cubic = lambda v: v.sign() * v.abs() ** (1 / 3)  # noqa: E731
+    return cubic(y / 2 + d) + cubic(y / 2 - d)
+
+
+@dataclass
+class Case:
+    name: str
+    kind: type
+    variable: cf.Variable
+    parents: dict = field(default_factory=lambda: PARENTS)
+    options: dict = field(default_factory=dict)
+
+
+CASES = [
+    Case("gaussian root", M.Gaussian, FREE, {}),
+    Case("gaussian linear", M.Gaussian, FREE),
+    Case("gaussian mlp", M.Gaussian, FREE, options={"hidden": [8]}),
+    Case(
+        "gaussian known", M.Gaussian, FREE, {"a": cf.Continuous()}, {"weights": {"a": 2.0}, "bias": 1.0, "scale": 0.5}
+    ),
+    Case("spline root", M.Flow, BETWEEN, {}),
+    Case("spline", M.Flow, FREE),
+    Case("spline above", M.Flow, ABOVE),
+    Case("spline below", M.Flow, cf.Continuous(upper=3.0)),
+    Case("spline between", M.Flow, BETWEEN),
+    Case("affine flow", M.Flow, BETWEEN, options={"transform": "affine"}),
+    Case("categorical root", M.Categorical, cf.Categorical(4), {}),
+    Case("categorical", M.Categorical, cf.Categorical(4)),
+    Case("categorical known", M.Categorical, cf.Categorical(2), {}, {"probabilities": [0.3, 0.7]}),
+    Case("binary", M.Binary, cf.Binary()),
+    Case("functional", M.Functional, FREE, options=EQUATION),
+    *(
+        Case(
+            f"spatial diffusion {prediction}",
+            M.SpatialDiffusion,
+            cf.Image(2, 8, 8),
+            options={"widths": [8, 8], "steps": 40, "prediction": prediction, "passes": 60},
+        )
+        for prediction in ("epsilon", "v", "x0")
+    ),
+]
+DENSITIES = [case for case in CASES if case.kind.has_density]
+SCALARS = [case for case in DENSITIES if isinstance(case.variable, cf.Continuous)]
+by_name = {"ids": lambda case: case.name}
+
+
+def parents_of(case, rows=N):
+    generator = torch.Generator().manual_seed(1)
+    values = {
+        "a": torch.randn(rows, generator=generator, dtype=torch.float64),
+        "k": torch.randint(3, (rows,), generator=generator),
+        "b": torch.randint(2, (rows,), generator=generator),
+    }
+    return {name: values[name] for name in case.parents}
+
+
+def build(case):
+    """The mechanism calibrated on some rows and with random weights, so that nothing holds by being zero."""
+    mechanism = case.kind(**case.options).build(case.variable, case.parents).double()
+    generator = torch.Generator().manual_seed(2)
+    rows = 200
+    parents = parents_of(case, rows)
+    if isinstance(case.variable, cf.variables.Discrete):
+        value = torch.randint(case.variable.classes, (rows,), generator=generator)
+    else:
+        unit = 0.1 + 0.8 * torch.rand(rows, *case.variable.shape, generator=generator, dtype=torch.float64)
+        low, high = getattr(case.variable, "lower", 0.0), getattr(case.variable, "upper", 1.0)
+        value = low + unit * (high - low) if None not in (low, high) else (3 - unit if high else 1 + unit)
+        if (low, high) == (None, None):
+            value = value + 0.3 * sum(p.double() for p in parents.values())
+    mechanism.calibrate(value, parents)
+    size = 0.02 if case.variable.shape else 0.3 if isinstance(case.variable, cf.variables.Discrete) else 0.1
+    for parameter in mechanism.parameters():
+        parameter.data += size * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    return mechanism.eval()
+
+
+def values_of(case, mechanism):
+    noise = mechanism.noise(Units(torch.arange(N)), "x")
+    return noise, mechanism.predict(noise, parents_of(case)).detach()
+
+
+@pytest.mark.parametrize("case", CASES, **by_name)
+def test_values_lie_in_the_support(case):
+    mechanism = build(case)
+    _, value = values_of(case, mechanism)
+    assert case.variable.check("x", value, rows=N) is value
+
+
+@pytest.mark.parametrize("case", CASES, **by_name)
+def test_noise_belongs_to_the_unit(case):
+    mechanism = build(case)
+    whole = mechanism.noise(Units(torch.arange(N), seed=3), "x")
+    part = mechanism.noise(Units(torch.tensor([5, 2]), seed=3), "x")
+    other = mechanism.noise(Units(torch.arange(N), seed=4), "x")
+    for site, noise in whole.items():
+        assert len(noise) == N
+        assert torch.equal(noise[[5, 2]], part[site])
+        assert not torch.equal(noise, other[site])
+
+
+@pytest.mark.parametrize("case", CASES, **by_name)
+def test_abduction_and_prediction_are_inverse(case):
+    mechanism, parents = build(case), parents_of(case)
+    _, value = values_of(case, mechanism)
+    noise = mechanism.abduct(value, parents, Units(torch.arange(N)), "x")
+    again = mechanism.predict(noise, parents)
+    if value.is_floating_point():
+        tolerance = 1e-8 if mechanism.exact else 1e-3
+        torch.testing.assert_close(again, value, atol=tolerance, rtol=tolerance)
+    else:
+        assert torch.equal(again, value)
+
+
+@pytest.mark.parametrize("case", CASES, **by_name)
+def test_abduction_recovers_the_noise_or_draws_it(case):
+    mechanism, parents = build(case), parents_of(case)
+    noise, value = values_of(case, mechanism)
+    found = mechanism.abduct(value, parents, Units(torch.arange(N)), "y")
+    assert set(found) == set(noise)
+    if mechanism.stochastic_abduction:
+        other = mechanism.abduct(value, parents, Units(torch.arange(N)), "z")
+        assert all(not torch.equal(found[site], other[site]) for site in found)
+    elif mechanism.exact:
+        for site in noise:
+            torch.testing.assert_close(found[site], noise[site], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.parents], **by_name)
+def test_other_parents_give_another_value(case):
+    mechanism, parents = build(case), parents_of(case)
+    noise, value = values_of(case, mechanism)
+    moved = {
+        name: v + 40.0 if v.is_floating_point() else (v + 1) % (3 if name == "k" else 2) for name, v in parents.items()
+    }
+    assert not torch.equal(mechanism.predict(noise, moved), value)
+
+
+@pytest.mark.parametrize("case", CASES, **by_name)
+def test_a_row_does_not_depend_on_its_batch(case):
+    mechanism, parents = build(case), parents_of(case)
+    _, value = values_of(case, mechanism)
+    order = torch.tensor([7, 0, 3])
+    whole = mechanism.abduct(value, parents, Units(torch.arange(N)), "x")
+    part = mechanism.abduct(value[order], {n: v[order] for n, v in parents.items()}, Units(order), "x")
+    for site in whole:
+        torch.testing.assert_close(part[site], whole[site][order], atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("case", CASES, **by_name)
+def test_training_reaches_every_parameter(case):
+    mechanism, parents = build(case).train(), parents_of(case)
+    _, value = values_of(case, mechanism)
+    generator = torch.Generator().manual_seed(0)
+    loss = sum(mechanism.loss(value, parents, generator) for _ in range(12))
+    assert loss.shape == (N,)
+    if mechanism.learns:
+        loss.sum().backward()
+        without = [name for name, p in mechanism.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert not without
+
+
+@pytest.mark.parametrize("case", CASES, **by_name)
+def test_the_loss_is_a_function_of_its_generator(case):
+    mechanism, parents = build(case), parents_of(case)
+    _, value = values_of(case, mechanism)
+    first, second = (mechanism.loss(value, parents, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.kind is not M.Functional], **by_name)
+def test_options_and_weights_make_the_same_mechanism_again(case):
+    mechanism, parents = build(case), parents_of(case)
+    noise, value = values_of(case, mechanism)
+    again = case.kind(**json.loads(json.dumps(mechanism.config()))).build(case.variable, case.parents).double()
+    again.load_state_dict(mechanism.state_dict())
+    assert torch.equal(again.eval().predict(noise, parents), value)
+
+
+@pytest.mark.parametrize("case", CASES, **by_name)
+def test_it_can_be_copied(case):
+    mechanism, parents = build(case), parents_of(case)
+    noise, value = values_of(case, mechanism)
+    mechanism.loss(value, parents, torch.Generator().manual_seed(0)).sum()
+    assert torch.equal(copy.deepcopy(mechanism).predict(noise, parents), value)
+
+
+@pytest.mark.parametrize("case", SCALARS, **by_name)
+def test_the_density_is_that_of_the_noise_carried_over(case):
+    """log p(x) = log p(u) + log |du / dx|, the Jacobian by autograd."""
+    mechanism, parents = build(case), parents_of(case)
+    _, value = values_of(case, mechanism)
+    leaf = value.clone().requires_grad_()
+    u = mechanism.abduct(leaf, parents, Units(torch.arange(N)), "x")["u"]
+    (slope,) = torch.autograd.grad(u.sum(), leaf)
+    expected = torch.distributions.Normal(0.0, 1.0).log_prob(u) + slope.abs().log()
+    found = mechanism.log_prob(value, parents)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6, check_dtype=False)
+
+
+@pytest.mark.parametrize("case", DENSITIES, **by_name)
+def test_noise_pushed_forward_has_the_stated_distribution(case):
+    """The mean of log p over predictions is the same as over draws of the Pyro distribution."""
+    mechanism = build(case)
+    rows = 4000
+    parents = {name: value[:1].expand(rows) for name, value in parents_of(case).items()}
+    own = mechanism.predict(mechanism.noise(Units(torch.arange(rows)), "x"), parents)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = mechanism.distribution(parents).sample()
+        theirs = theirs if len(theirs) == rows else mechanism.distribution(parents).sample((rows,))[:, 0]
+    first, second = mechanism.log_prob(own, parents), mechanism.log_prob(theirs, parents)
+    spread = (first.var() / rows + second.var() / rows).sqrt()
+    assert (first.mean() - second.mean()).abs() < 5 * spread + 1e-9
+
+
+@pytest.mark.parametrize("case", CASES, **by_name)
+def test_a_variable_it_cannot_model_is_refused(case):
+    wrong = cf.Image(1, 8, 8) if not case.variable.shape else cf.Continuous()
+    with pytest.raises(TypeError, match="models"):
+        case.kind(**case.options).build(wrong, {})
+
+
+@pytest.mark.parametrize("case", CASES, **by_name)
+def test_it_is_built_once(case):
+    with pytest.raises(ValueError, match="built already"):
+        build(case).build(case.variable, case.parents)

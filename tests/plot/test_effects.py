@@ -1,0 +1,94 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf import mechanisms as M
+from causalcf.plot import effects
+
+PARTS = ("total", "direct", "indirect", "interaction")
+
+
+@pytest.fixture(scope="module")
+def world():
+    graph = cf.CausalGraph(
+        "a -> b; a, b -> c; a, b -> image",
+        a=cf.Continuous(),
+        b=cf.Continuous(),
+        c=cf.Continuous(),
+        image=cf.Image(1, 8, 8),
+    )
+    known = {
+        "a": M.Gaussian(weights={}),
+        "b": M.Gaussian(weights={"a": 2.0}),
+        "c": M.Functional(lambda u, pa: pa["a"] * pa["b"] + u, lambda x, pa: x - pa["a"] * pa["b"]),
+        "image": M.SpatialDiffusion(widths=(8, 8), steps=4),
+    }
+    scm = cf.SCM(graph, known)
+    scm.mechanisms["image"].initialise(0)
+    scm.mechanisms["image"].fitted = True
+    generator = torch.Generator().manual_seed(0)
+    rows = {name: torch.randn(5, generator=generator) for name in "abc"}
+    return scm.observe(rows | {"image": torch.rand(5, 1, 8, 8, generator=generator)})
+
+
+@pytest.fixture(scope="module")
+def of_image(world):
+    return cf.decompose(world, cf.do(a=cf.shift(1.5)), on="image")
+
+
+@pytest.fixture(scope="module")
+def of_number(world):
+    return cf.decompose(world, cf.do(a=cf.shift(1.5)), on="c")
+
+
+def test_maps_show_every_part_on_one_symmetric_scale(of_image):
+    figure = effects(of_image, rows=3)
+    axes = {axis.get_gid(): axis.images[0] for axis in figure.axes if axis.get_gid() != "scale"}
+    assert len(axes) == 3 * 6
+    greatest = max(255 * float(getattr(of_image, part)[:3].abs().max()) for part in PARTS)
+    for line in range(3):
+        for name in ("factual", "counterfactual"):
+            image = axes[f"{name}:{line}"]
+            np.testing.assert_allclose(image.get_array(), getattr(of_image, name)[line, 0].numpy(), atol=1e-7)
+            assert image.get_clim() == (0, 1)
+        for name in PARTS:
+            image = axes[f"{name}:{line}"]
+            expected = 255 * getattr(of_image, name)[line, 0].double().numpy()
+            np.testing.assert_allclose(image.get_array(), expected, atol=1e-9)
+            assert image.get_clim() == pytest.approx((-greatest, greatest))
+    texts = [text.get_text() for text in figure.texts]
+    assert {"factual", "counterfactual", *PARTS} <= set(texts)
+    assert f"mean {255 * float(of_image.direct[0].abs().mean()):.1f}" in texts
+    assert "do(a += 1.5) on image, mediated by b" in " ".join(texts)
+
+
+def test_strips_show_every_unit_and_the_means(of_number):
+    (axes,) = effects(of_number, rows=1).axes
+    strips = {strip.get_gid(): strip for strip in axes.collections}
+    assert tuple(strips) == PARTS
+    lines = [line for line in axes.lines if line.get_linewidth() > 2]
+    for part, line in zip(PARTS, lines, strict=True):
+        values = getattr(of_number, part).double().numpy()
+        np.testing.assert_allclose(strips[part].get_offsets()[:, 0], values, atol=1e-12)
+        assert line.get_xdata()[0] == pytest.approx(values.mean())
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(PARTS)
+    assert axes.get_title(loc="left") == "do(a += 1.5) on c, mediated by b"
+    assert "5 units" in axes.get_xlabel()
+
+
+def test_an_effect_without_mediators_says_so(world):
+    (axes,) = effects(cf.decompose(world, cf.do(b=1.0), on="c")).axes
+    assert axes.get_title(loc="left") == "do(b = 1) on c, no mediators"
+
+
+def test_fewer_than_one_row_is_refused(of_image):
+    with pytest.raises(ValueError, match="rows >= 1, got 0"):
+        effects(of_image, rows=0)
+
+
+def test_pyplot_knows_nothing_of_it(of_image, of_number):
+    effects(of_image)
+    effects(of_number)
+    assert plt.get_fignums() == []

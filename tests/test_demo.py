@@ -1,0 +1,105 @@
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf import cli, demo
+from causalcf import mechanisms as M
+from causalcf.data import MorphoDigits
+from causalcf.storage import describe
+
+
+@pytest.fixture(scope="module")
+def scm():
+    scm = cf.SCM(MorphoDigits.graph, {"image": M.SpatialDiffusion(widths=(8, 8), steps=2)})
+    scm.mechanisms["image"].initialise(0)
+    for mechanism in scm.mechanisms.values():
+        mechanism.fitted = True
+    return scm
+
+
+def test_the_demo_writes_pictures_and_a_report(scm, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cf, "load_pretrained", lambda name: scm if name == "morphodigits-spatial" else None)
+    assert cli.main(["demo", "--out", str(tmp_path / "demo"), "--rows", "8"]) == 0
+    for name in ("graph.png", "counterfactuals.png"):
+        assert (tmp_path / "demo" / name).read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "demo" / "report.md").read_text()
+    assert "`causalcf demo --rows 8`" in text
+    assert "28x28 pixels" in text
+    assert all(f"**{name}**" in text for name in demo.MEANING)
+    printed = capsys.readouterr()
+    assert "error against the truth" in printed.out
+    assert "100%" in printed.err
+
+
+def test_every_number_says_how_many_rows_and_is_explained(scm, tmp_path):
+    report = demo.demonstrate(scm, tmp_path, rows=8, progress=False)
+    counts = {line.metric: line.estimate.n for line in report.lines if line.metric != "signed bias"}
+    deep = {"composition, 10 cycles", "reversibility, 1 cycle"}
+    assert {name for name, n in counts.items() if n == 2} == deep
+    assert {n for name, n in counts.items() if name not in deep} == {8}
+    assert [demo.meaning_of(line.metric) for line in report.lines]
+    known = {line.action for line in report.lines if line.metric == "error against the truth"}
+    assert known == {repr(action) for action in demo.PLAN}
+
+
+def test_the_plan_stays_in_the_support_of_rows_far_out(scm):
+    data = MorphoDigits("test", rows=400)
+    rows = {
+        name: value for name, value in data.columns([*"x"][:0] or ["thickness", "intensity", "slant", "digit"]).items()
+    }
+    world = scm.observe(rows | {"image": torch.zeros(400, 1, 28, 28)})
+    for action in demo.PLAN:
+        world = world.do(action)
+        for name in ("thickness", "slant", "intensity"):
+            world[name]
+
+
+def test_a_model_of_another_graph_is_refused(tmp_path):
+    graph = cf.CausalGraph("a -> b", a=cf.Continuous(), b=cf.Continuous())
+    with pytest.raises(ValueError, match="expected a model of MorphoDigits"):
+        demo.demonstrate(cf.SCM(graph), tmp_path)
+
+
+def test_no_rows_are_refused(scm, tmp_path):
+    with pytest.raises(ValueError, match="rows >= 1, got 0"):
+        demo.demonstrate(scm, tmp_path, rows=0)
+
+
+def test_the_shipped_model_is_fitted_with_this_recipe(tmp_path, monkeypatch):
+    seen = {}
+
+    def fit(scm, train, val, *, folder, seed):
+        seen.update(scm=scm, train=train, val=val, folder=folder, seed=seed)
+        return scm
+
+    monkeypatch.setattr(cf.SCM, "fit", fit)
+    scm = demo.spatial_morphodigits(tmp_path, rows=1500)
+    options = describe(scm)["mechanisms"]["image"]["options"]
+    assert options["widths"] == [32, 64, 96]
+    assert (options["prediction"], options["schedule"], options["steps"]) == ("v", "linear", 50)
+    assert options["recipe"] == {
+        "steps": 5000,
+        "batch": 64,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.01,
+        "clip": 1.0,
+        "ema": 0.999,
+        "precision": "bfloat16",
+        "checkpoint": 250,
+    }
+    assert seen["scm"] is scm
+    assert (seen["folder"], seen["seed"]) == (tmp_path, 0)
+    data = MorphoDigits("train", rows=1500)
+    for name, value in data[[0, 999, 1000, 1499]].items():
+        assert torch.equal(seen["train"][name][[0, 999, 1000, 1499]], value)
+    assert len(seen["train"]["id"]) == 1500
+    assert len(seen["val"]["id"]) == 1000
+    assert int(seen["val"]["id"][0]) == int(MorphoDigits("val")[0]["id"])
+
+
+def test_training_first_saves_the_model(scm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "spatial_morphodigits", lambda folder: (folder.mkdir(parents=True), scm)[1])
+    monkeypatch.setattr(cli, "demonstrate", lambda trained, out, rows, command: command if trained is scm else None)
+    assert cli.main(["demo", "--train", "true", "--rows", "3"]) == 0
+    assert cf.SCM.load("runs/demo").graph == MorphoDigits.graph

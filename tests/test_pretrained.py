@@ -1,0 +1,53 @@
+import pytest
+
+import causalcf as cf
+from causalcf import mechanisms as M
+from causalcf import pretrained
+from causalcf.pretrained import load_pretrained, pretrained_names
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A folder with one model, one folder that is none, and a file."""
+    graph = cf.CausalGraph("a -> b", a=cf.Continuous(), b=cf.Continuous())
+    known = {"a": M.Gaussian(weights={}), "b": M.Gaussian(weights={"a": 3.0})}
+    cf.SCM(graph, known).save(tmp_path / "digits-spatial")
+    (tmp_path / "digits-classifier").mkdir()
+    (tmp_path / "digits-classifier" / "weights.safetensors").touch()
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.setattr(pretrained, "ROOT", tmp_path)
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_every_model_that_ships_loads_samples_and_has_a_card(name):
+    scm = load_pretrained(name)
+    rows = scm.sample(2, seed=0)
+    assert set(scm.graph.check_rows(rows)) == {*scm.graph, "id"}
+    assert len((pretrained.ROOT / name / "README.md").read_text()) > 200
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_model_is_loaded_by_its_name():
+    assert pretrained_names() == ("digits-spatial",)
+    assert cf.load_pretrained("digits-spatial").mechanisms["b"].weights == {"a": 3.0}
+
+
+@pytest.mark.usefixtures("shelf")
+@pytest.mark.parametrize("name", ["digits-spatail", "digits-classifier", "digits"])
+def test_an_unknown_name_is_answered_with_what_ships(name):
+    with pytest.raises(ValueError, match=r"only digits-spatial; did you mean 'digits-spatial'\?.*SCM.load"):
+        load_pretrained(name)
+
+
+@pytest.mark.usefixtures("shelf")
+def test_no_suggestion_where_nothing_is_close():
+    with pytest.raises(ValueError, match="no model 'xyz' ships") as caught:
+        load_pretrained("xyz")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_without_any_model_the_answer_is_as_clear(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "ROOT", tmp_path)
+    assert pretrained_names() == ()
+    with pytest.raises(ValueError, match="none at all"):
+        load_pretrained("digits-spatial")

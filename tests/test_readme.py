@@ -1,0 +1,66 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf import cli, demo
+from causalcf.mechanisms import flow
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+# The same code with a network and a training that take a second.
+QUICK = {
+    'widths=(32, 64, 96), prediction="v"': "widths=(8, 8), steps=2, recipe=cf.Recipe(steps=2, batch=8)",
+    "rows=60_000": "rows=32",
+    "rows=24": "rows=9",
+}
+
+
+@pytest.fixture
+def block():
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    return code
+
+
+def test_the_code_runs_as_it_stands_but_for_its_size(block, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(flow.Flow, "recipe", cf.Recipe(steps=2, batch=8))
+    for original, quick in QUICK.items():
+        assert block.count(original) == 1
+        block = block.replace(original, quick)
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["image"].dtype == torch.float32
+    assert names["image"].shape == (8, 1, 28, 28)
+    assert (names["bold"]["thickness"] == 4.0).all()
+    assert names["thick"]["slant"] is names["world"]["slant"]
+    assert names["graph"] == names["MorphoDigits"].graph
+    assert "error against the truth" in capsys.readouterr().out
+    assert cf.SCM.load("runs/digits").graph == names["graph"]
+    for picture in ("worlds.png", "effects.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_code_is_short_and_no_line_is_wide(block):
+    lines = [line for line in block.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert len(lines) <= 32
+    assert max(map(len, block.splitlines())) <= 110
+
+
+def test_numbers_are_explained_in_the_words_of_the_report():
+    rows = dict(re.findall(r"^\| ([a-z ]+) \| (.*) \|$", README, flags=re.MULTILINE))
+    for name, meaning in demo.MEANING.items():
+        assert rows[name] == meaning
+
+
+def test_what_is_linked_and_named_is_there():
+    root = Path(__file__).parents[1]
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert "LICENSE" in links
+    missing = [link for link in links if not (root / link).exists() and not link.startswith("docs/")]
+    folders = re.findall(r"^\| `([a-z/]+)/`", README, flags=re.MULTILINE)
+    assert len(folders) > 8
+    assert missing + [folder for folder in folders if not (root / folder).is_dir()] == []
+    assert all(f"`{name}`" in README or f"make {name}" in README for name in cli.COMMANDS)
