@@ -43,18 +43,19 @@ ACTION = re.compile(r"\s*(?P<name>.+?)\s*(?P<how>[+*]?=)\s*(?P<number>[^=]*?)\s*
 
 
 def demo(*, out: Path = Path("demo"), train: bool = False, rows: int = 24) -> None:
-    """Show counterfactuals of handwritten digits beside the truth, and measure them.
+    """Show counterfactuals of digits beside their truth.
 
-    Loads the model that ships as morphodigits-spatial and writes graph.png, counterfactuals.png (digits as
-    observed, thicker, leaning the other way, fainter, and back again, with what changed in red and blue) and
-    report.md. Takes two to three minutes on two cores. With --train true it takes an hour or two more, and
-    the model is saved to runs/demo; started again after a kill, it goes on.
+    Measures the model that ships as morphodigits-spatial on unseen digits, and writes graph.png,
+    counterfactuals.png (digits as observed, thicker, leaning the other way, fainter, and back again, with
+    what changed in red and blue) and report.md. Takes two to three minutes on two cores. With --train true
+    it takes about an hour more, and the model is saved to runs/demo; started again after a kill, it goes on.
 
     Args:
         out: Folder of the pictures and the report.
         train: Whether to train the model first, from nothing.
         rows: How many test digits to measure on; time grows with them.
     """
+    _check_folder(out)
     if train:
         scm = spatial_morphodigits(Path("runs/demo-fit"))
         scm.save("runs/demo", overwrite=True, half=True)
@@ -75,7 +76,7 @@ def fit(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Fit a model of your graph to your data, and save it.
+    """Fit a model of a graph to data, and save it.
 
     Every variable gets the default mechanism of its type, for example a flow for a number and a diffusion
     model for an image. Checkpoints lie beside the model, in OUT-fit; killed and started again with the same
@@ -87,7 +88,7 @@ def fit(
             from 0 to 1 or uint8 from 0 to 255. Or "morphodigits", 60000 rows of the built-in data.
         out: Folder of the model.
         val: Further rows, on which the loss is shown but nothing is learned.
-        steps: Training steps of image mechanisms, if not their default of 6000.
+        steps: Training steps of image mechanisms; by default those of their recipe.
         seed: Decides initial weights, order of rows and noise.
         overwrite: Whether a model in OUT may be replaced.
     """
@@ -114,7 +115,7 @@ def counterfactual(
     rows: int | None = None,
     seed: int = 0,
 ) -> None:
-    """Ask what these rows would have been under interventions.
+    """Ask what rows would have been under interventions.
 
     Writes counterfactual.safetensors (every variable after the last intervention, and the rows' ids) and
     worlds.png, a picture of what each intervention changed. Several --do are made one after the other, on the
@@ -129,6 +130,7 @@ def counterfactual(
         rows: How many rows, from the first on; by default all of a file, and 24 of morphodigits.
         seed: With a row's id, decides what abduction leaves to chance.
     """
+    _check_folder(out)
     scm = _model(model)
     steps = [_action(text, scm.graph) for text in do]
     found = _rows(data, scm.graph, rows)
@@ -155,7 +157,7 @@ def evaluate(
     batch: int = 64,
     seed: int = 0,
 ) -> None:
-    """Measure whether a model's counterfactuals are sound, and write a report.
+    """Measure whether counterfactuals are sound.
 
     Measures composition, reversibility and the moments of the noise; on morphodigits also effectiveness, and
     the error against the true counterfactual. Each --do is one intervention of the report.
@@ -186,7 +188,7 @@ def evaluate(
 
 
 def graph(*, graph: Path | None = None, model: str | None = None, out: Path = Path("graph.png")) -> None:
-    """Draw a causal graph, and list its variables and edges.
+    """Draw a causal graph, list its variables and edges.
 
     Args:
         graph: Python file that defines `graph`, a CausalGraph; or .json, as graph.to_json() writes it.
@@ -217,6 +219,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 def _tell(*paths: Path) -> None:
     print(f"\nwrote {', '.join(str(path) for path in paths)}")
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"--out: {out} is a file; give a folder")
 
 
 def _graph(path: Path) -> CausalGraph:

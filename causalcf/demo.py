@@ -73,18 +73,20 @@ def spatial_morphodigits(folder: Path, steps: int = 5000, rows: int = 60_000, se
     recipe = Recipe(
         steps=steps,
         batch=64,
-        learning_rate=2e-3,
+        learning_rate=1.5e-3,
         weight_decay=0.01,
         ema=0.999,
         precision="bfloat16",
         checkpoint=250,
     )
-    image = M.SpatialDiffusion(widths=(32, 64, 96), prediction="v", recipe=recipe)
+    image = M.SpatialDiffusion(
+        widths=(64, 128), attention=True, patch=2, schedule="cosine", prediction="v", recipe=recipe
+    )
     scm = SCM(MorphoDigits.graph, {"image": image})
-    return scm.fit(_held("train", rows), _held("val", min(rows, 1000)), folder=folder, seed=seed)
+    return scm.fit(held("train", rows), held("val", min(rows, 1000)), folder=folder, seed=seed)
 
 
-def _held(split: str, count: int) -> dict[str, Tensor]:
+def held(split: str, count: int) -> dict[str, Tensor]:
     """A split held in memory, so that nothing is drawn twice."""
     data = MorphoDigits(split, rows=count)  # pyright: ignore[reportArgumentType]
     parts = [data[start : min(start + 1000, count)] for start in range(0, count, 1000)]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -100,8 +100,7 @@ class Value(Intervention):
         )
 
     def at(self, index: Any, count: int) -> Intervention:  # noqa: D102
-        rows = isinstance(self.value, Tensor) and self.value.ndim > 0 and len(self.value) == count
-        return Value(self.value[index]) if rows else self
+        return Value(_at(self.value, index, count))
 
 
 def _move(node: Node, moved: Callable[[Tensor], Tensor], clamp: bool, written: str) -> Tensor:
@@ -133,8 +132,7 @@ class Shift(Intervention):
         return f"{name} += {_short(self.by)}"
 
     def at(self, index: Any, count: int) -> Intervention:  # noqa: D102
-        rows = isinstance(self.by, Tensor) and self.by.ndim > 0 and len(self.by) == count
-        return Shift(self.by[index], self.clamp) if rows else self
+        return Shift(_at(self.by, index, count), self.clamp)
 
 
 @dataclass(frozen=True)
@@ -151,15 +149,14 @@ class Scale(Intervention):
         return f"{name} *= {_short(self.by)}"
 
     def at(self, index: Any, count: int) -> Intervention:  # noqa: D102
-        rows = isinstance(self.by, Tensor) and self.by.ndim > 0 and len(self.by) == count
-        return Scale(self.by[index], self.clamp) if rows else self
+        return Scale(_at(self.by, index, count), self.clamp)
 
 
 @dataclass(frozen=True)
 class Policy(Intervention):
     """Sets the variable to a function of its parents' values in this world."""
 
-    rule: Callable[[Parents], Tensor]
+    rule: Callable[[Parents], Any]
 
     def apply(self, node: Node) -> Tensor:  # noqa: D102
         value = self.rule(_Parents(node.name, node.parents))
@@ -259,6 +256,11 @@ class Replace(Intervention):
         return f"{name} by {type(self.mechanism).__name__}"
 
 
+def _at(number: float | Tensor, index: Any, count: int) -> float | Tensor:
+    """The part of a tensor that holds `count` rows; a number is for all rows."""
+    return number[index] if isinstance(number, Tensor) and number.ndim and len(number) == count else number
+
+
 def _short(number: float | Tensor) -> str:
     if isinstance(number, Tensor):
         return f"{number.item():+g}" if number.ndim == 0 else "given rows"
@@ -300,7 +302,7 @@ def as_intervention(name: str, action: Any) -> Intervention:
     if hasattr(action, "predict") and hasattr(action, "noise"):
         return Replace(action)
     if callable(action):
-        return Policy(action)
+        return Policy(cast("Callable[[Parents], Any]", action))
     raise TypeError(
         f"{name}: do() takes a number, a tensor, shift(...), scale(...), resample(...), a policy of the parents, "
         f"a distribution or a mechanism, got {type(action).__name__}"

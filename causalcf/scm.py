@@ -104,7 +104,7 @@ class SCM(nn.Module):
     def check(self) -> str:
         """A table of the nodes: their parents, mechanisms and what these can do."""
         head = ("node", "parents", "mechanism", "fitted", "exact", "density", "abduction")
-        lines = [head]
+        lines: list[tuple[str, ...]] = [head]
         for name, mechanism in self.mechanisms.items():
             given = ["yes" if value else "no" for value in (mechanism.fitted, mechanism.exact, mechanism.has_density)]
             kind = "posterior draw" if mechanism.stochastic_abduction else "deterministic"

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -164,7 +164,7 @@ def mechanisms(described: Described, folder: Path, given: Mapping[str, Mechanism
             )
         else:
             try:
-                made[name] = kind(**entry["options"])
+                made[name] = cast("type[Any]", kind)(**entry["options"])
             except (TypeError, ValueError, KeyError) as error:
                 raise ValueError(
                     f"load: the options of {name} in {folder / 'config.json'} are damaged: {error}"

@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import numpy as np
@@ -13,7 +14,8 @@ from causalcf.cli import main
 
 GRAPH = """
 import causalcf as cf
-graph = cf.CausalGraph("size -> image; label -> image", size=cf.Continuous(), label=cf.Binary(), image=cf.Image(1, 8, 8))
+variables = {"size": cf.Continuous(), "label": cf.Binary(), "image": cf.Image(1, 8, 8)}
+graph = cf.CausalGraph("size -> image; label -> image", variables)
 """
 ROWS = 3
 
@@ -203,7 +205,7 @@ def test_files_are_read_into_the_variables_dtypes_and_shapes(folder, tmp_path):
         ({"--model": "nowhere/model"}, "there is no folder"),
         ({"--model": "notes.txt"}, "there is no folder"),
         ({"--model": "no-such-model"}, "no model 'no-such-model' ships"),
-        ({"--out": "notes.txt"}, "notes.txt"),
+        ({"--out": "notes.txt"}, "--out: notes.txt is a file; give a folder"),
     ],
     ids=lambda value: " ".join(*value.items()) if isinstance(value, dict) else "",
 )
@@ -309,7 +311,9 @@ def test_help_explains_every_option(capsys, monkeypatch, command):
     text = capsys.readouterr().out
     assert "<class" not in text
     assert "None" not in text
-    parameters = cli.inspect.signature(cli.COMMANDS[command]).parameters
+    parameters = inspect.signature(cli.COMMANDS[command]).parameters
+    needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    assert text.count("(required)") == len(needed)
     for name in parameters:
         line = next(line for line in text.splitlines() if line.startswith(f"  --{name}"))
         described = line.split(maxsplit=2)[2:] or [text[text.index(line) + len(line) :].splitlines()[1]]

@@ -49,5 +49,5 @@ def test_no_suggestion_where_nothing_is_close():
 def test_without_any_model_the_answer_is_as_clear(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "ROOT", tmp_path)
     assert pretrained_names() == ()
-    with pytest.raises(ValueError, match="none at all"):
+    with pytest.raises(ValueError, match="no other does here; a model of your own"):
         load_pretrained("digits-spatial")

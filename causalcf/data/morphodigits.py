@@ -99,7 +99,8 @@ def centre_line(source: np.ndarray) -> np.ndarray:
 
 def _without_specks(mask: np.ndarray, least: float) -> np.ndarray:
     """The mask without connected parts smaller than `least` pixels of the source."""
-    labels, _ = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
+    found: Any = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
+    labels = found[0]
     area = np.bincount(labels.ravel())
     keep = area >= least * UPSAMPLING**2
     keep[0] = False
@@ -109,7 +110,7 @@ def _without_specks(mask: np.ndarray, least: float) -> np.ndarray:
 @cache
 def _sources() -> tuple[Float[Tensor, "sources points 2"], Int[Tensor, " sources"]]:
     """All centre lines, padded by repeating a point (which changes no distance), and their labels."""
-    digits = load_digits()
+    digits: Any = load_digits()
     lines = [centre_line(image) for image in digits.images]
     most = max(len(line) for line in lines)
     padded = [np.concatenate([line, np.repeat(line[:1], most - len(line), axis=0)]) for line in lines]

@@ -107,7 +107,7 @@ def upsample(
     if low == high:
         return None
     reach, block = _smoothing(scale)
-    spans = [_span((image > 0).any(axis), image.shape[1 - axis], scale) for axis in (1, 0)]
+    spans = [_span(np.asarray((image > 0).any(axis)), image.shape[1 - axis], scale) for axis in (1, 0)]
     rows, columns = (
         _reflected(interpolation(size, scale), first, last, reach)
         for size, (first, last) in zip(image.shape, spans, strict=True)

@@ -42,12 +42,14 @@ class SpatialDiffusion(Mechanism):
         widths: channels of the UNet at each resolution.
         blocks: residual blocks at each resolution.
         attention: whether the coarsest resolution attends to itself.
+        patch: side of the squares of pixels that the UNet takes as one; 2 saves the finest resolution.
         schedule: "linear" or "cosine".
         prediction: what the network outputs, "epsilon", "v" or "x0".
         steps: noise levels visited by abduction, and by prediction.
         spacing: of these levels, "uniform", "quadratic" or "log-snr".
         inversion: "fixed-point" solves each inverse step, "explicit" takes its first-order guess.
         passes: the most network calls of one fixed-point step.
+        tolerance: the change of a pixel, in parts of the level's noise, at which a fixed-point step stops.
         omega: guidance scale of prediction; 1 is none.
         null_probability: how often training replaces the parents by the null token, which guidance needs.
         precision: "float32", or "bfloat16" for the network in abduction and prediction.
@@ -62,12 +64,14 @@ class SpatialDiffusion(Mechanism):
         widths: Sequence[int] = (32, 64, 64),
         blocks: int = 1,
         attention: bool = False,
+        patch: int = 1,
         schedule: Kind = "linear",
         prediction: Literal["epsilon", "v", "x0"] = "epsilon",
         steps: int = 50,
         spacing: Spacing = "log-snr",
         inversion: Literal["fixed-point", "explicit"] = "fixed-point",
         passes: int = 8,
+        tolerance: float = 1e-4,
         omega: float = 1.0,
         null_probability: float = 0.1,
         precision: Literal["float32", "bfloat16"] = "float32",
@@ -85,27 +89,24 @@ class SpatialDiffusion(Mechanism):
                 f"SpatialDiffusion: omega={omega} needs a trained null token, but null_probability=0 never trains it; "
                 "set null_probability=0.1 and train again, or omega=1"
             )
+        FixedPoint(passes, tolerance)
         Schedule(schedule).levels(steps, spacing)
-        self.widths, self.blocks, self.attention = tuple(widths), blocks, attention
-        self.schedule, self.prediction, self.steps, self.spacing = schedule, prediction, steps, spacing
-        self.inversion, self.passes, self.omega = inversion, passes, omega
+        self.widths, self.blocks, self.attention, self.patch = tuple(widths), blocks, attention, patch
+        self.schedule: Kind = schedule
+        self.spacing: Spacing = spacing
+        self.prediction, self.steps = prediction, steps
+        self.inversion, self.passes, self.tolerance, self.omega = inversion, passes, tolerance, omega
         self.null_probability, self.precision = null_probability, precision
         self.recipe = as_recipe(recipe, RECIPE)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        names = (
-            "blocks",
-            "attention",
-            "schedule",
-            "prediction",
-            "steps",
-            "spacing",
-            "inversion",
-            "passes",
-            "omega",
-        )
-        options = {name: getattr(self, name) for name in (*names, "null_probability", "precision")}
-        return {"widths": list(self.widths), **options, "recipe": recipe_config(self.recipe)}
+        return {
+            "widths": list(self.widths),
+            **{name: getattr(self, name) for name in ("blocks", "attention", "patch", "schedule", "prediction")},
+            **{name: getattr(self, name) for name in ("steps", "spacing", "inversion", "passes", "tolerance")},
+            **{name: getattr(self, name) for name in ("omega", "null_probability", "precision")},
+            "recipe": recipe_config(self.recipe),
+        }
 
     def _build(self) -> None:
         if not isinstance(self.variable, Image):
@@ -115,7 +116,7 @@ class SpatialDiffusion(Mechanism):
         self.features = Features(self.parents)
         channels, height, width = self.variable.shape
         self.network = ConditionalUNet(
-            channels, (height, width), self.features.width, self.widths, self.blocks, self.attention
+            channels, (height, width), self.features.width, self.widths, self.blocks, self.attention, self.patch
         )
 
     def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: D102
@@ -139,7 +140,7 @@ class SpatialDiffusion(Mechanism):
     @property
     def solver(self) -> DDIM:
         """How the trajectory moves between levels."""
-        return DDIM(FixedPoint(self.passes) if self.inversion == "fixed-point" else Explicit())
+        return DDIM(FixedPoint(self.passes, self.tolerance) if self.inversion == "fixed-point" else Explicit())
 
     @property
     def guidance(self) -> Guidance:

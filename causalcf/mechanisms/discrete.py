@@ -28,6 +28,8 @@ class _GumbelMax(Mechanism):
     has_density = True
     stochastic_abduction = True
 
+    base: Tensor
+
     def __init__(
         self,
         hidden: Sequence[int] = (32, 32),

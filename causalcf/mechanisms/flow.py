@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyro.distributions as dist
 import torch
@@ -56,21 +56,22 @@ class Support(Transform):
             return constraints.greater_than_eq(low)
         return constraints.real if high is None else constraints.less_than(high)
 
-    def _call(self, z: Tensor) -> Tensor:
-        return self.parts(z)
+    def _call(self, x: Tensor) -> Tensor:
+        return cast("Tensor", self.parts(x))
 
-    def _inverse(self, x: Tensor) -> Tensor:
+    def _inverse(self, y: Tensor) -> Tensor:
         low, high = self.variable.lower, self.variable.upper
         if low is None and high is None:
-            return x
-        margin = 8 * torch.finfo(x.dtype).eps * (high - low if low is not None and high is not None else 1.0)
-        return self.parts.inv(x.clamp(None if low is None else low + margin, None if high is None else high - margin))
+            return y
+        margin = 8 * torch.finfo(y.dtype).eps * (high - low if low is not None and high is not None else 1.0)
+        inside = y.clamp(None if low is None else low + margin, None if high is None else high - margin)
+        return cast("Tensor", self.parts.inv(inside))
 
-    def log_abs_det_jacobian(self, z: Tensor, x: Tensor) -> Tensor:
-        """`log |dx / dz|`."""
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """`log |dy / dx|`, x on the real line and y in the support."""
         if not self.parts.parts:
-            return torch.zeros_like(z)
-        return self.parts.log_abs_det_jacobian(z, x)
+            return torch.zeros_like(x)
+        return cast("Tensor", self.parts.log_abs_det_jacobian(x, y))
 
 
 class Flow(Mechanism):
@@ -94,6 +95,9 @@ class Flow(Mechanism):
 
     exact = True
     has_density = True
+
+    location: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -132,7 +136,7 @@ class Flow(Mechanism):
 
     def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: D102
         self.features.calibrate(parents)
-        unbounded = self._support.inv(value.double())
+        unbounded = self._support._inverse(value.double())
         self.location.copy_(unbounded.mean())
         self.spread.copy_(unbounded.std().clamp_min(1e-6))
 
@@ -149,11 +153,11 @@ class Flow(Mechanism):
         return ComposeTransform([*parts, self._support])
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:  # noqa: D102
-        return {"u": self._map(parents, len(value)).inv(value)}
+        return {"u": cast("Tensor", self._map(parents, len(value)).inv(value))}
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:  # noqa: D102
         u = noise["u"].to(self.location.dtype)
-        return self._map(parents, len(u))(u)
+        return cast("Tensor", self._map(parents, len(u))(u))
 
     def noise(self, units: Units, key: str) -> Noise:  # noqa: D102
         return {"u": units.normal(f"{key}.u").to(self.location.dtype)}

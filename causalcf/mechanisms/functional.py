@@ -27,15 +27,15 @@ class _Equation(Transform):
         super().__init__()
         self.mechanism, self.given = mechanism, parents
 
-    def _call(self, u: Tensor) -> Tensor:
-        return self.mechanism.equation(u, self.given)
+    def _call(self, x: Tensor) -> Tensor:
+        return self.mechanism.equation(x, self.given)
 
-    def _inverse(self, x: Tensor) -> Tensor:
-        return self.mechanism.inverse(x, self.given)
+    def _inverse(self, y: Tensor) -> Tensor:
+        return self.mechanism.inverse(y, self.given)
 
-    def log_abs_det_jacobian(self, u: Tensor, x: Tensor) -> Tensor:
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.enable_grad():
-            leaf = u.detach().requires_grad_()
+            leaf = x.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self._call(leaf).sum(), leaf)
         return slope.abs().log()
 

@@ -39,6 +39,10 @@ class Gaussian(Mechanism):
     exact = True
     has_density = True
 
+    weight: Tensor
+    location: Tensor
+    spread: Tensor
+
     def __init__(
         self,
         hidden: Sequence[int] = (),

@@ -18,9 +18,9 @@ class Effectiveness(Tally):
     r"""What oracles read in the counterfactual image against what the model meant, each variable and intervention.
 
     For each variable k with an oracle and each intervention: `|o_k(x*) - a*_k|` in k's own unit (accuracy, for
-    classes), and the signed bias `(o_k(x*) - a*_k) sign(a*_k - a_k)` of the rows whose value moved: positive is overshoot,
-    negative undershoot. The diagonal says whether the target is hit, the rest whether children moved as they should and
-    everything else stayed. Beside each stands the floor: the same oracle's error on the observed images.
+    classes), and the signed bias `(o_k(x*) - a*_k) sign(a*_k - a_k)` of the rows whose value moved: positive is
+    overshoot, negative undershoot. The diagonal says whether the target is hit, the rest whether children moved as they
+    should and everything else stayed. Beside each stands the floor: the same oracle's error on the observed images.
 
     Args:
         oracles: variable -> a function of images `(B, C, H, W)` in [0, 1] that gives its value, shape `(B,)`.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,14 +50,18 @@ class Label(NamedTuple):
     reference: str = ""
 
 
-class Tally(Metric, ABC):
+class Tally(Metric):
     """A soundness metric: sums over rows, kept per label in float64, which add up over batches and over ranks.
 
     Subclasses call `tally(label, values)` in `seen` (once per batch of observed rows) or in `done` (once per batch and
     intervention). Units and image scales are part of the label.
+
+    Attributes:
+        title: the metric's name in tables.
     """
 
     full_state_update = False
+    title: ClassVar[str]
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,11 +103,6 @@ class Tally(Metric, ABC):
             sd = math.sqrt(max(square / n - mean**2, 0.0) * n / (n - 1)) if n > 1 else 0.0
             result[label] = Estimate(int(n), mean, sd)
         return result
-
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """The metric's name in tables."""
 
 
 def distance(a: Tensor, b: Tensor, image: bool) -> Tensor:

@@ -14,16 +14,20 @@ class ConditionalUNet(nn.Module):
     """A UNet `(x_t, t, condition) -> output` with a learned null token.
 
     The condition is a vector of features; a small network embeds it to the width of the time embedding, to which it is
-    added, and every residual block is scaled and shifted by the sum.
+    added, and every residual block is scaled and shifted by the sum. Beside the image the network sees where each pixel
+    is, since attributes such as slant act on places.
 
     Args:
         channels: of the image.
-        size: height and width of the image, divisible by `2 ** (len(widths) - 1)`.
+        size: height and width of the image, divisible by `patch * 2 ** (len(widths) - 1)`.
         features: of the condition.
         widths: channels at each resolution.
         blocks: residual blocks at each resolution.
         attention: whether the coarsest resolution attends to itself.
+        patch: side of the squares of pixels that are folded into channels before the network, and unfolded behind it.
     """
+
+    place: Tensor
 
     def __init__(
         self,
@@ -33,21 +37,26 @@ class ConditionalUNet(nn.Module):
         widths: Sequence[int] = (32, 64, 64),
         blocks: int = 1,
         attention: bool = False,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        factor = 2 ** (len(widths) - 1)
+        factor = patch * 2 ** (len(widths) - 1)
         if size[0] % factor or size[1] % factor:
             raise ValueError(
-                f"UNet: {len(widths)} widths halve the image {len(widths) - 1} times, which {size[0]}x{size[1]} pixels "
-                f"do not allow; use fewer widths or an image whose sides are multiples of {factor}"
+                f"UNet: patches of {patch} and {len(widths)} widths divide the image by {factor}, which "
+                f"{size[0]}x{size[1]} pixels do not allow; use fewer widths or an image whose sides are multiples of "
+                f"{factor}"
             )
         width = 4 * widths[0]
+        self.patch = patch
+        height, width_ = (torch.linspace(-1, 1, side // patch) for side in size)
+        self.register_buffer("place", torch.stack(torch.meshgrid(height, width_, indexing="ij")), persistent=False)
         self.null = nn.Parameter(torch.randn(features))
         self.embed = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
         self.unet = UNet2DModel(
-            sample_size=size,
-            in_channels=channels,
-            out_channels=channels,
+            sample_size=(size[0] // patch, size[1] // patch),
+            in_channels=channels * patch**2 + 2,
+            out_channels=channels * patch**2,
             layers_per_block=blocks,
             block_out_channels=tuple(widths),
             down_block_types=("DownBlock2D",) * len(widths),
@@ -65,7 +74,10 @@ class ConditionalUNet(nn.Module):
         condition: Float[Tensor, "batch features"],
     ) -> Float[Tensor, "batch channel height width"]:
         """The network's output for noisy images."""
-        return self.unet(x, timestep, class_labels=self.embed(condition)).sample
+        folded = nn.functional.pixel_unshuffle(x, self.patch)
+        seen = torch.cat([folded, self.place.to(x.dtype).expand(len(x), -1, -1, -1)], dim=1)
+        output = self.unet(seen, timestep, class_labels=self.embed(condition)).sample
+        return nn.functional.pixel_shuffle(output, self.patch)
 
     def dropped(
         self, condition: Float[Tensor, "batch features"], drop: Bool[Tensor, " batch"]

@@ -38,8 +38,8 @@ def load_pretrained(name: str) -> SCM:
     if name not in names:
         close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
         hint = f"; did you mean {close[0]!r}?" if close else ""
+        ships = f"only {', '.join(names)}{hint}" if names else "and no other does here"
         raise ValueError(
-            f"no model {name!r} ships with causalcf, only {', '.join(names) or 'none at all'}{hint}; "
-            "a model of your own is read by SCM.load(folder)"
+            f"no model {name!r} ships with causalcf, {ships}; a model of your own is read by SCM.load(folder)"
         )
     return SCM.load(ROOT / name)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import lightning as L
 import torch
@@ -128,7 +128,7 @@ class _Training(L.LightningModule):
         last = min(first + self.recipe.checkpoint, self.recipe.steps)
         seed = derived_seed(self.seed, self.name)
         batches = Batches(len(self.rows), self.recipe.batch, seed, first, last)
-        return DataLoader(self.rows, sampler=batches, batch_size=None, collate_fn=None)
+        return DataLoader(self.rows, sampler=batches, batch_size=None, collate_fn=None, generator=torch.Generator())
 
     def _loss(self, mechanism: Mechanism, batch: Mapping[str, Tensor], seed: int) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -148,13 +148,13 @@ class _Training(L.LightningModule):
         self.last_loss = loss.item()
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.average is not None:
             self.average.update_parameters(self.mechanism)
 
     def result(self) -> Mechanism:
         """The mechanism whose weights are kept."""
-        return self.mechanism if self.average is None else self.average.module
+        return self.mechanism if self.average is None else cast("Mechanism", self.average.module)
 
     @torch.no_grad()
     def validate(self) -> float:
@@ -182,7 +182,9 @@ class _Bar(L.Callback):
         total, done = pl_module.recipe.steps, trainer.global_step
         self.bar = tqdm(total=total, initial=done, desc=f"fit {pl_module.name}", unit="step", mininterval=1.0)
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, _Training)
         self.bar.update()
         shown = {"loss": f"{pl_module.last_loss:.4f}"}

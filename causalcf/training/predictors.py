@@ -26,7 +26,7 @@ class _Training(L.LightningModule):
 
     def train_dataloader(self) -> Any:
         order = Batches(len(self.rows), self.batch, self.seed, 0, self.steps)
-        return DataLoader(self.rows, sampler=order, batch_size=None, collate_fn=None)
+        return DataLoader(self.rows, sampler=order, batch_size=None, collate_fn=None, generator=torch.Generator())
 
     def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
         return nn.functional.cross_entropy(self.network(batch["image"]), batch[self.target], label_smoothing=0.05)

@@ -152,9 +152,18 @@ def test_a_world_beside_another_is_called_by_all_that_was_done_in_it(factual, th
     assert "nothing done" in found
 
 
-def test_per_row_interventions_have_a_title(factual, thick):
-    given = thick.do(tilt=torch.arange(4.0)).do(tilt=torch.arange(4.0))
-    assert "do(thickness += 1.5, tilt =" in " ".join(texts(worlds(factual, given)))
+def test_only_a_world_made_from_the_one_before_is_called_by_the_difference(factual):
+    one, other = factual.do(thickness=1.0), factual.do(thickness=2.0, tilt=0.5)
+    found = " ".join(texts(worlds(factual, one, other)))
+    assert "do(thickness = 2, tilt = 0.5)" in found
+    assert "then" not in found
+
+
+def test_interventions_that_hold_a_value_per_row_have_a_title(factual):
+    one, other = factual.do(tilt=torch.arange(4.0)), factual.do(tilt=torch.arange(4.0))
+    found = " ".join(texts(worlds(factual, one, other, other.do(thickness=0.0))))
+    assert found.count("do(tilt = given rows)") == 2
+    assert "then do(thickness = 0)" in found
 
 
 def test_titles_can_be_given(factual, thick):
@@ -172,7 +181,8 @@ def test_values_stand_below_and_those_that_changed_are_strong(factual, thick):
     assert ("i 185", "bold") in weights
     assert weights.count(("d 4", "normal")) == 2
     assert ("ti −0.25", "normal") in weights
-    assert ("ti 0.00", "normal") in weights  # not -0.00
+    assert ("ti 0.00", "normal") in weights
+    assert "ti −0.00" not in texts(figure)
     assert "th: thickness (px)" in " ".join(texts(figure))
     assert "ti: tilt" in " ".join(texts(figure))
 

@@ -1,0 +1,133 @@
+"""What `do` accepts, and what it refuses."""
+
+import pyro.distributions as dist
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf import do, resample, scale, shift
+from causalcf import mechanisms as M
+
+N = 400
+
+
+@pytest.fixture(scope="module")
+def scm():
+    graph = cf.CausalGraph(
+        "a -> b; k -> b; b -> c; s -> c",
+        a=cf.Continuous(),
+        b=cf.Continuous(),
+        c=cf.Continuous(lower=0.0),
+        k=cf.Categorical(3),
+        s=cf.Binary(),
+    )
+    known = {
+        "a": M.Gaussian(weights={}),
+        "b": M.Functional(lambda u, pa: pa["a"] + pa["k"] + u, lambda x, pa: x - pa["a"] - pa["k"]),
+        "c": M.Functional(lambda u, pa: (pa["b"] / 9 + u).exp(), lambda x, pa: x.log() - pa["b"] / 9),
+        "k": M.Categorical(probabilities=[0.2, 0.3, 0.5]),
+        "s": M.Binary(probabilities=[0.5, 0.5]),
+    }
+    return cf.SCM(graph, known).double()
+
+
+@pytest.fixture(scope="module")
+def world(scm):
+    return scm.observe(scm.sample(N, seed=1))
+
+
+def test_numbers_and_tensors(world):
+    assert (world.do(a=2)["a"] == 2).all()
+    assert (world.do(k=2)["k"] == 2).all()
+    assert (world.do(s=True)["s"] == 1).all()
+    per_row = torch.linspace(0, 1, N, dtype=torch.float64)
+    assert torch.equal(world.do(a=per_row)["a"], per_row)
+    assert world.do(a=torch.tensor(1.5))["a"].dtype == torch.float64
+
+
+def test_numbers_of_the_wrong_kind_are_refused(world):
+    with pytest.raises(ValueError, match=r"k: do\(\) expected an integer.*got 1.5"):
+        world.do(k=1.5)["k"]
+    with pytest.raises(ValueError, match=r"k: expected.*got 3"):
+        world.do(k=3)["k"]
+    with pytest.raises(ValueError, match=r"c: expected values >= 0.*got -1"):
+        world.do(c=-1.0)["c"]
+    with pytest.raises(ValueError, match=r"a: .*finite"):
+        world.do(a=float("nan"))
+    with pytest.raises(ValueError, match=r"a: .*3 values for 400 rows"):
+        world.do(a=torch.zeros(3))["a"]
+    with pytest.raises(TypeError, match=r"a: do.. takes a number"):
+        world.do(a="high")
+
+
+def test_doing_nothing_is_refused(world):
+    with pytest.raises(ValueError, match="intervenes on nothing"):
+        do()
+    with pytest.raises(ValueError, match="intervenes on nothing"):
+        world.do()
+    with pytest.raises(ValueError, match="empty list"):
+        do(a=[])
+
+
+def test_unknown_names_are_refused_with_a_suggestion(world):
+    with pytest.raises(ValueError, match="unknown variable 'aa'"):
+        world.do(aa=1.0)
+
+
+def test_shift_and_scale_need_a_number_to_move(world):
+    with pytest.raises(TypeError, match=r"k: shift.*Continuous"):
+        world.do(k=shift(1))["k"]
+    with pytest.raises(ValueError, match=r"scale\(-1\) leaves the support.*clamp=True"):
+        world.do(c=scale(-1))["c"]
+    assert (world.do(c=scale(-1, clamp=True))["c"] == 0).all()
+
+
+def test_a_policy_sees_its_parents_only(world):
+    assert torch.equal(world.do(b=lambda pa: pa["a"] * 2)["b"], world["a"] * 2)
+    assert torch.equal(world.do(b=lambda pa: (pa["a"] > 0) * 3)["b"], (world["a"] > 0) * 3.0)
+    with pytest.raises(ValueError, match=r"b: the policy asked for 'c'.*parents are a, k"):
+        world.do(b=lambda pa: pa["c"])["b"]
+
+
+def test_distributions_are_drawn_per_unit(scm, world):
+    drawn = world.do(a=dist.Normal(3.0, 0.5))["a"]
+    assert abs(drawn.mean() - 3) < 0.1
+    assert abs(drawn.std() - 0.5) < 0.1
+    gamma = world.do(a=dist.Gamma(4.0, 2.0))["a"]
+    assert abs(gamma.mean() - 2) < 0.2
+    share = world.do(k=dist.Categorical(torch.tensor([0.0, 0.0, 1.0])))["k"]
+    assert (share == 2).all()
+    assert 0.4 < world.do(s=dist.Bernoulli(0.5))["s"].double().mean() < 0.6
+    part = scm.observe({name: value[10:13] for name, value in world.values().items()})
+    assert torch.equal(part.do(a=dist.Normal(3.0, 0.5))["a"], drawn[10:13])
+    assert torch.equal(part.do(a=dist.Gamma(4.0, 2.0))["a"], gamma[10:13])
+
+
+def test_resampling_takes_values_from_the_list(world):
+    values = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    assert set(world.do(a=resample(values))["a"].tolist()) == {1.0, 2.0, 4.0}
+
+
+def test_a_mechanism_can_be_replaced(scm, world):
+    other = M.Gaussian(weights={}, bias=10.0, scale=0.1).build(cf.Continuous(), {}).double()
+    drawn = world.do(a=other)["a"]
+    assert abs(drawn.mean() - 10) < 0.05
+    assert abs(drawn.std() - 0.1) < 0.02
+    assert torch.corrcoef(torch.stack([drawn, world["a"]]))[0, 1].abs() < 0.2
+    assert torch.equal(scm.do(a=other).sample(5)["a"], scm.do(a=other).sample(3 + 2)["a"])
+    with pytest.raises(ValueError, match="c: the replacing mechanism models"):
+        world.do(c=other)
+
+
+def test_interventions_print(world):
+    assert repr(do(a=shift(1.5), k=2)) == "do(a += 1.5, k = 2)"
+    assert repr(do(a=[shift(1), scale(2)])) == "do(a += 1, a *= 2)"
+    assert "a = 1" in repr(world.do(a=1))
+
+
+def test_interventions_are_sliced_with_their_rows():
+    action = do(a=torch.arange(6.0), b=shift(torch.arange(6.0)), c=2.0)
+    part = action.at(slice(2, 4), 6)
+    assert part["a"][0].value.tolist() == [2, 3]
+    assert part["b"][0].by.tolist() == [2, 3]
+    assert part["c"] == action["c"]

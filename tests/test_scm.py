@@ -1,0 +1,242 @@
+"""The model as a whole: what it refuses, how it samples, what it says of itself, and its Pyro form."""
+
+import pyro
+import pytest
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.infer import Predictive
+
+import causalcf as cf
+from causalcf import do
+from causalcf import mechanisms as M
+
+
+def tiny(fitted=True):
+    """Every type of variable; the image by an untrained diffusion model."""
+    graph = cf.CausalGraph(
+        "t -> i; k -> s; t -> x; i -> x; s -> x; k -> x",
+        t=cf.Continuous(lower=0.0, unit="px"),
+        i=cf.Continuous(lower=0.0, upper=10.0),
+        s=cf.Continuous(),
+        k=cf.Categorical(3),
+        x=cf.Image(1, 8, 8),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        scm = cf.SCM(
+            graph,
+            {"x": M.SpatialDiffusion(widths=(8, 8), steps=12, passes=40, tolerance=1e-7), "s": M.Gaussian(hidden=(8,))},
+        )
+    for mechanism in scm.mechanisms.values():
+        mechanism.fitted = fitted
+    return scm
+
+
+@pytest.fixture(scope="module")
+def scm():
+    return tiny()
+
+
+@pytest.fixture(scope="module")
+def rows(scm):
+    return scm.sample(6, seed=0)
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"t": None}, "missing evidence: t"),
+        ({"t": torch.full((6,), float("nan"))}, "t: .*row 0"),
+        ({"t": -torch.ones(6)}, "t: expected values >= 0.0 px, got -1"),
+        ({"t": torch.ones(5)}, "same number of rows"),
+        ({"t": torch.ones(6, 2)}, r"t: expected shape \(B,\), got \(6, 2\)"),
+        ({"k": torch.full((6,), 7)}, "k: .*got 7"),
+        ({"x": torch.rand(6, 8, 8)}, r"x: expected shape.*unsqueeze\(1\)"),
+        ({"x": torch.rand(6, 1, 8, 8) * 255}, "x: .*255"),
+        ({"unknown": torch.ones(6)}, "unknown variable 'unknown'"),
+    ],
+)
+def test_bad_evidence_is_refused_where_it_enters(scm, rows, change, message):
+    bad = {name: value for name, value in {**rows, **change}.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        scm.observe(bad)
+
+
+@pytest.mark.parametrize(
+    "change", [{"k": torch.ones(6)}, {"x": torch.ones(6, 1, 8, 8, dtype=torch.uint8)}, {"t": [1.0] * 6}]
+)
+def test_wrong_dtypes_are_refused(scm, rows, change):
+    with pytest.raises(TypeError, match=f"{next(iter(change))}: expected"):
+        scm.observe({**rows, **change})
+
+
+def test_an_unfitted_mechanism_says_so():
+    scm = tiny(fitted=False)
+    with pytest.raises(RuntimeError, match=r"t: its Flow is not fitted yet; call scm.fit\(train\)"):
+        scm.sample(2)
+
+
+def test_a_mechanism_for_another_type_is_refused():
+    graph = cf.CausalGraph("a -> b", a=cf.Continuous(), b=cf.Binary())
+    with pytest.raises(TypeError, match="b: Flow models a Continuous variable"):
+        cf.SCM(graph, {"b": M.Flow()})
+    with pytest.raises(ValueError, match="a: Gaussian has no bounds"):
+        cf.SCM(cf.CausalGraph("a -> b", a=cf.Continuous(lower=0.0), b=cf.Binary()), {"a": M.Gaussian()})
+    with pytest.raises(ValueError, match="unknown variable 'c'"):
+        cf.SCM(graph, {"c": M.Flow()})
+    with pytest.raises(TypeError, match="a: expected a mechanism"):
+        cf.SCM(graph, {"a": "flow"})
+
+
+def test_one_mechanism_for_two_nodes_is_refused():
+    shared = M.Gaussian(weights={})
+    with pytest.raises(ValueError, match="b: Gaussian: this mechanism is built already"):
+        cf.SCM(cf.CausalGraph("", variables={"a": cf.Continuous(), "b": cf.Continuous()}), {"a": shared, "b": shared})
+
+
+def test_an_image_that_the_network_cannot_halve_is_refused():
+    with pytest.raises(ValueError, match=r"x: UNet: .*9x9"):
+        cf.SCM(cf.CausalGraph("", variables={"x": cf.Image(1, 9, 9)}))
+
+
+def test_guidance_without_a_null_token_is_refused():
+    with pytest.raises(ValueError, match="null_probability=0 never trains it"):
+        M.SpatialDiffusion(omega=2.0, null_probability=0.0)
+
+
+def test_evidence_belongs_to_the_original_model(scm, rows):
+    with pytest.raises(ValueError, match="observe with the original model"):
+        scm.do(t=1.0).observe(rows)
+
+
+def test_a_density_that_is_not_there_is_refused(scm, rows):
+    with pytest.raises(ValueError, match="x: SpatialDiffusion has no density"):
+        scm.log_prob(rows, on=["x"])
+    assert set(scm.log_prob(rows)) == {"t", "i", "s", "k"}
+
+
+def test_effects_on_what_is_not_reached_or_has_no_difference(scm, rows):
+    world = scm.observe(rows)
+    with pytest.raises(ValueError, match="s is no effect of t"):
+        cf.decompose(world, do(t=1.0), on="s")
+    graph = cf.CausalGraph("a -> k", a=cf.Continuous(), k=cf.Categorical(2))
+    other = cf.SCM(graph, {"a": M.Gaussian(weights={}), "k": M.Categorical(probabilities=[0.5, 0.5])})
+    with pytest.raises(TypeError, match="no difference"):
+        cf.decompose(other.observe(other.sample(3)), do(a=1.0), on="k")
+
+
+# ---- units, batches, images
+
+
+def test_a_row_keeps_its_counterfactual_in_any_batch_order_and_position():
+    scm = tiny().double()
+    rows = scm.sample(6, seed=0)
+    whole = scm.observe(rows, seed=2).do(t=2.0, k=1)
+    order = torch.tensor([4, 1])
+    part = scm.observe({name: value[order] for name, value in rows.items()}, seed=2).do(t=2.0, k=1)
+    for name in scm.graph:
+        torch.testing.assert_close(part[name], whole[name][order], atol=1e-5, rtol=0)
+
+
+def test_samples_are_the_same_rows_whatever_their_number():
+    scm = tiny().double()
+    few, many = scm.sample(2, seed=1), scm.sample(4, seed=1)
+    assert torch.equal(few["k"], many["k"][:2])
+    torch.testing.assert_close(few["x"], many["x"][:2], atol=1e-5, rtol=0)
+    assert not torch.equal(scm.sample(2, seed=2)["t"], few["t"])
+
+
+def test_images_are_decomposed_too(scm, rows):
+    effects = cf.decompose(scm.observe(rows), do(t=3.0), on="x")
+    assert effects.mediators == ("i",)
+    torch.testing.assert_close(effects.total, effects.direct + effects.reverse_indirect, atol=1e-6, rtol=0)
+    assert effects.total.shape == rows["x"].shape
+
+
+def test_one_call_does_all_three_steps(scm, rows):
+    found = scm.counterfactual(rows, do(t=2.0))
+    world = scm.observe(rows).do(t=2.0)
+    assert torch.equal(found["x"], world["x"])
+    assert set(found) == {*scm.graph, "id"}
+
+
+def test_a_prediction_that_is_not_finite_is_refused_with_its_row():
+    graph = cf.CausalGraph("a -> b", a=cf.Continuous(), b=cf.Continuous())
+    wild = M.Functional(lambda u, pa: (100 * pa["a"]).exp() + u, lambda x, pa: x - (100 * pa["a"]).exp())
+    scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "b": wild})
+    world = scm.observe({"a": torch.zeros(3), "b": torch.ones(3)})
+    with pytest.raises(FloatingPointError, match="b: the predicted value of row 1 is not finite"):
+        world.do(a=torch.tensor([0.0, 5.0, 5.0]))["b"]
+
+
+def test_the_table_names_every_node(scm):
+    table = scm.check()
+    assert "SpatialDiffusion" in table
+    assert len(table.splitlines()) == 1 + len(scm.graph)
+
+
+# ---- Pyro
+
+
+@pytest.fixture(scope="module")
+def known():
+    graph = cf.CausalGraph("a -> b; k -> b", a=cf.Continuous(), b=cf.Continuous(), k=cf.Categorical(2))
+    equation = M.Functional(lambda u, pa: 2 * pa["a"] + pa["k"] + u, lambda x, pa: x - 2 * pa["a"] - pa["k"])
+    mechanisms = {"a": M.Gaussian(weights={}), "b": equation, "k": M.Categorical(probabilities=[0.25, 0.75])}
+    return cf.SCM(graph, mechanisms)
+
+
+def test_the_pyro_model_has_our_density(scm, rows):
+    trace = pyro.poutine.trace(pyro.condition(scm.to_pyro(), {n: rows[n] for n in "tisk"})).get_trace(6)
+    trace.compute_log_prob()
+    ours = scm.log_prob(rows)
+    for name in "tisk":
+        torch.testing.assert_close(trace.nodes[name]["log_prob"].to(ours[name]), ours[name], atol=1e-4, rtol=1e-4)
+
+
+def test_pyro_do_agrees_with_ours(known):
+    n = 20_000
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = pyro.poutine.do(known.to_pyro(), {"a": torch.tensor(1.5)})(n)
+    ours = known.do(a=1.5).sample(n)
+    assert (theirs["a"] == 1.5).all()
+    assert abs(theirs["b"].mean() - ours["b"].mean()) < 0.05
+    assert abs(theirs["b"].std() - ours["b"].std()) < 0.05
+    assert abs(theirs["k"].float().mean() - 0.75) < 0.02
+
+
+def test_pyro_predictive_runs_with_condition(known):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        conditioned = pyro.condition(known.to_pyro(), {"k": torch.ones(50, dtype=torch.int64)})
+        drawn = Predictive(conditioned, num_samples=40)(50)
+    assert drawn["b"].shape == (40, 50)
+    assert abs(drawn["b"].mean() - 1.0) < 0.15
+
+
+def test_an_image_from_its_noise_site_is_ours(scm, rows):
+    """Condition on abducted noise and do the attributes: Pyro's image is the counterfactual of rung 3."""
+    world = scm.observe(rows).do(t=2.0)
+    values = {name: world[name] for name in "tisk"}
+    model = pyro.condition(pyro.poutine.do(scm.to_pyro(), values), {"x.u": world.noise["x"]["u"]})
+    torch.testing.assert_close(model(6)["x"], world["x"], atol=1e-5, rtol=0)
+
+
+def test_the_parameter_store_is_not_used(scm):
+    pyro.clear_param_store()
+    scm.to_pyro()(3)
+    assert not list(pyro.get_param_store())
+
+
+def test_a_flow_is_a_pyro_distribution():
+    flow = M.Flow().build(cf.Continuous(lower=0.0), {"a": cf.Continuous()})
+    law = flow.distribution({"a": torch.zeros(5)})
+    assert isinstance(law, TorchDistributionMixin)
+    with pyro.poutine.trace() as traced:
+        value = pyro.sample("t", law)
+    assert traced.trace.nodes["t"]["fn"] is law
+    assert value.shape == (5,)

@@ -1,0 +1,278 @@
+"""Fitting: what it learns, and that being killed changes nothing."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf import mechanisms as M
+from causalcf.training import fit as training
+
+GRAPH = cf.CausalGraph(
+    "a -> b; a -> k; k -> x; b -> x",
+    a=cf.Continuous(lower=0.0),
+    b=cf.Continuous(),
+    k=cf.Categorical(3),
+    x=cf.Image(1, 8, 8),
+)
+
+
+def make_rows(n=300, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.rand(n, generator=generator) + 0.5
+    b = 2 * a + 0.1 * torch.randn(n, generator=generator)
+    k = (3 * torch.rand(n, generator=generator)).long()
+    x = (b[:, None, None, None] / 6 + 0.1 * torch.rand(n, 1, 8, 8, generator=generator)).clamp(0, 1)
+    return {"a": a, "b": b, "k": k, "x": x}
+
+
+def make_scm(steps=12, ema=0.9, precision="float32"):
+    small = cf.Recipe(steps=steps, batch=16, learning_rate=1e-3, ema=ema, checkpoint=4, precision=precision)
+    return cf.SCM(
+        GRAPH,
+        {
+            "a": M.Flow(recipe=small),
+            "b": M.Gaussian(),
+            "k": M.Categorical(hidden=(4,), recipe=small.but(ema=0.0)),
+            "x": M.SpatialDiffusion(widths=(8, 8), steps=4, recipe=small),
+        },
+    )
+
+
+def same(first, second):
+    states = first.state_dict(), second.state_dict()
+    assert states[0].keys() == states[1].keys()
+    return all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_the_seed_decides_the_weights(tmp_path):
+    rows = make_rows()
+    first = make_scm().fit(rows, folder=tmp_path / "1", progress=False)
+    torch.rand(7)
+    again = make_scm().fit(rows, folder=tmp_path / "2", progress=False)
+    other = make_scm().fit(rows, folder=tmp_path / "3", seed=1, progress=False)
+    assert same(first, again)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("stop", [3, 4, 9])
+def test_interrupted_and_started_again_it_ends_with_the_same_weights(tmp_path, monkeypatch, stop, precision):
+    rows = make_rows()
+    whole = make_scm(precision=precision).fit(rows, rows, folder=tmp_path / "whole", progress=False)
+    real, seen = M.SpatialDiffusion.loss, []
+
+    def dies(self, *arguments):
+        seen.append(1)
+        if len(seen) > stop:
+            raise MemoryError("killed")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(M.SpatialDiffusion, "loss", dies)
+    with pytest.raises(MemoryError):
+        make_scm(precision=precision).fit(rows, rows, folder=tmp_path / "cut", progress=False)
+    monkeypatch.setattr(M.SpatialDiffusion, "loss", real)
+    assert not (tmp_path / "cut/x/result.safetensors").exists()
+    assert (tmp_path / "cut/x/last.ckpt").exists() == (stop >= 4)
+    resumed = make_scm(precision=precision).fit(rows, rows, folder=tmp_path / "cut", progress=False)
+    assert same(resumed, whole)
+
+
+def test_resuming_starts_at_the_last_checkpoint(tmp_path, monkeypatch):
+    rows = make_rows()
+    real, steps = M.SpatialDiffusion.loss, []
+
+    def counted(self, *arguments):
+        steps.append(1)
+        if len(steps) == 10:
+            raise MemoryError("killed")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(M.SpatialDiffusion, "loss", counted)
+    with pytest.raises(MemoryError):
+        make_scm().fit(rows, folder=tmp_path, progress=False)
+    steps.clear()
+    steps.append(1)
+    steps.extend([1] * 20)
+    before = len(steps)
+    make_scm().fit(rows, folder=tmp_path, progress=False)
+    assert len(steps) - before == 4  # steps 8 to 11
+
+
+@pytest.mark.parametrize("after", [0.0, 0.6, 1.5])
+def test_killed_by_the_system_it_goes_on(tmp_path, after):
+    """SIGKILL at an arbitrary moment, in another process."""
+    program = textwrap.dedent(
+        """
+        import sys, torch
+        torch.set_num_threads(1)
+        sys.path.insert(0, sys.argv[2])
+        from tests.training.test_fit import make_rows, make_scm
+        print("ready", flush=True)
+        make_scm(steps=200).fit(make_rows(), folder=sys.argv[1], progress=False)
+        """
+    )
+    here = os.getcwd()
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "cut"), here], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        resumed = make_scm(steps=200).fit(make_rows(), folder=tmp_path / "cut", progress=False)
+        whole = make_scm(steps=200).fit(make_rows(), folder=tmp_path / "whole", progress=False)
+    finally:
+        torch.set_num_threads(threads)
+    assert same(resumed, whole)
+
+
+def test_a_finished_fit_is_taken_from_its_folder(tmp_path, monkeypatch):
+    rows = make_rows()
+    first = make_scm().fit(rows, folder=tmp_path, progress=False)
+    monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("trained again"))
+    assert same(make_scm().fit(rows, folder=tmp_path, progress=False), first)
+
+
+def test_another_fit_does_not_write_over_the_folder(tmp_path):
+    rows = make_rows()
+    first = make_scm().fit(rows, folder=tmp_path, progress=False)
+    for scm, data, seed in [(make_scm(13), rows, 0), (make_scm(), make_rows(seed=5), 0), (make_scm(), rows, 3)]:
+        with pytest.raises(ValueError, match="holds the fit of another model"):
+            scm.fit(data, folder=tmp_path, seed=seed, progress=False)
+    assert same(make_scm().fit(rows, folder=tmp_path, progress=False), first)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch):
+    rows = make_rows()
+    real = M.SpatialDiffusion.loss
+    seen = []
+
+    def dies(self, *arguments):
+        seen.append(1)
+        if len(seen) > 6:
+            raise MemoryError("killed")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(M.SpatialDiffusion, "loss", dies)
+    with pytest.raises(MemoryError):
+        make_scm().fit(rows, folder=tmp_path, progress=False)
+    monkeypatch.setattr(M.SpatialDiffusion, "loss", real)
+    checkpoint = tmp_path / "x/last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"x: the checkpoint .*last.ckpt is damaged.*delete it"):
+        make_scm().fit(rows, folder=tmp_path, progress=False)
+    result = tmp_path / "a/result.safetensors"
+    result.write_bytes(result.read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"result.safetensors is damaged.*delete it"):
+        make_scm().fit(rows, folder=tmp_path, progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, monkeypatch):
+    real, seen = M.SpatialDiffusion.loss, []
+
+    def explodes(self, *arguments):
+        seen.append(1)
+        return real(self, *arguments) * (float("inf") if len(seen) == 7 else 1.0)
+
+    monkeypatch.setattr(M.SpatialDiffusion, "loss", explodes)
+    with pytest.raises(
+        FloatingPointError, match=r"x: the loss became inf at step 6; the last good checkpoint is .*last.ckpt"
+    ):
+        make_scm().fit(make_rows(), folder=tmp_path, progress=False)
+
+
+def test_bad_rows_are_refused_before_anything_is_written(tmp_path):
+    rows = make_rows()
+    folder = tmp_path / "fit"
+    with pytest.raises(ValueError, match="missing evidence: b"):
+        make_scm().fit({name: value for name, value in rows.items() if name != "b"}, folder=folder, progress=False)
+    with pytest.raises(ValueError, match="a: "):
+        make_scm().fit({**rows, "a": -rows["a"]}, folder=folder, progress=False)
+    with pytest.raises(TypeError, match="train: expected a mapping"):
+        make_scm().fit(3, folder=folder, progress=False)
+    with pytest.raises(ValueError, match="unknown variable 'z'"):
+        make_scm().fit(rows, folder=folder, only=["z"], progress=False)
+    assert not folder.exists()
+
+
+def test_a_data_set_is_read_by_lists_of_positions(tmp_path):
+    rows = make_rows()
+
+    class Reader:
+        def __len__(self):
+            return 300
+
+        def __getitem__(self, index):
+            assert isinstance(index, slice | list)
+            return {name: value[index] for name, value in rows.items()}
+
+    read = make_scm().fit(Reader(), folder=tmp_path / "1", progress=False)
+    held = make_scm().fit(rows, folder=tmp_path / "2", progress=False)
+    assert same(read, held)
+
+
+def test_least_squares_and_frequencies_are_closed_forms(tmp_path):
+    n = 4000
+    generator = torch.Generator().manual_seed(0)
+    a, k = torch.randn(n, generator=generator), torch.randint(0, 3, (n,), generator=generator)
+    b = 1.5 * a - 2.0 * (k == 1) + 0.5 + 0.25 * torch.randn(n, generator=generator)
+    graph = cf.CausalGraph("a -> b; k -> b", a=cf.Continuous(), k=cf.Categorical(3), b=cf.Continuous())
+    scm = cf.SCM(graph, {"a": M.Gaussian(), "b": M.Gaussian()})
+    scm.fit({"a": a, "k": k, "b": b}, folder=tmp_path, progress=False)
+    fitted = scm.mechanisms["b"]
+    assert abs(fitted.weight[0] - 1.5) < 0.02
+    assert abs(fitted.weight[2] - fitted.weight[1] + 2.0) < 0.03
+    assert abs(fitted.spread - 0.25) < 0.01
+    torch.testing.assert_close(scm.mechanisms["k"].base.exp(), torch.bincount(k) / n)
+
+
+def test_a_flow_learns_what_it_is_shown(tmp_path):
+    """Counterfactuals of a fitted flow against the known curve `b = exp(a / 2 + 0.3 u)`."""
+    n = 4000
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(n, generator=generator)
+    b = (a / 2 + 0.3 * torch.randn(n, generator=generator)).exp()
+    graph = cf.CausalGraph("a -> b", a=cf.Continuous(), b=cf.Continuous(lower=0.0))
+    recipe = cf.Recipe(steps=400, batch=256, ema=0.98)
+    scm = cf.SCM(graph, {"b": M.Flow(recipe=recipe)}).fit({"a": a, "b": b}, folder=tmp_path, progress=False)
+    rows = {"a": a[:200].clamp(-1, 1), "b": b[:200]}
+    found = scm.observe(rows).do(a=cf.shift(0.5))["b"]
+    assert ((found / (rows["b"] * 1.2840254)) - 1).abs().mean() < 0.05
+
+
+def test_averaged_weights_are_kept(tmp_path):
+    rows = make_rows()
+    plain = make_scm(ema=0.0).fit(rows, folder=tmp_path / "1", progress=False)
+    averaged = make_scm(ema=0.9).fit(rows, folder=tmp_path / "2", progress=False)
+    assert not same(plain.mechanisms["x"], averaged.mechanisms["x"])
+
+
+def test_fitting_touches_nothing_global(tmp_path):
+    state, dtype = torch.random.get_rng_state(), torch.get_default_dtype()
+    make_scm().fit(make_rows(), folder=tmp_path, progress=False)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_default_dtype() == dtype
+
+
+def test_the_order_of_rows_is_a_function_of_the_step():
+    whole = list(training.Batches(10, 4, 7, 0, 9))
+    assert list(training.Batches(10, 4, 7, 3, 9)) == whole[3:]
+    flat = [position for batch in whole for position in batch]
+    assert sorted(flat[:10]) == list(range(10))
+    assert sorted(flat[10:20]) == list(range(10))
+    assert flat[:10] != flat[10:20]
+
+
+def test_a_model_can_be_copied_while_it_is_trained(tmp_path):
+    scm = make_scm().fit(make_rows(), folder=tmp_path, progress=False)
+    assert same(copy.deepcopy(scm), scm)
