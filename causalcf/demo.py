@@ -29,6 +29,7 @@ from causalcf.metrics import (
     evaluate,
 )
 from causalcf.metrics.effectiveness import Oracle
+from causalcf.pretrained import load_judge
 from causalcf.scm import SCM
 from causalcf.storage import write_text
 from causalcf.world import World
@@ -58,7 +59,7 @@ MEANING = {
 
 def oracles() -> dict[str, Oracle]:
     """What reads the attributes of MorphoDigits from its images, for effectiveness."""
-    return dict(MorphoDigits.oracles())
+    return {**MorphoDigits.oracles(), "digit": load_judge("morphodigits-digit").predict}
 
 
 def spatial_morphodigits(folder: Path, steps: int = 5000, rows: int = 60_000, seed: int = 0) -> SCM:

@@ -90,6 +90,7 @@ def save(scm: SCM, folder: Path, *, overwrite: bool, half: bool) -> None:
         (beside / "config.json").write_text(json.dumps(described, indent=1) + "\n")
         save_file(tensors, beside / "weights.safetensors", {"format": str(FORMAT)})
         beside.chmod(0o755)
+        (beside / "weights.safetensors").chmod(0o644)
         if folder.exists():
             for file in FILES:
                 os.replace(beside / file, folder / file)

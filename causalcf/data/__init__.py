@@ -1,3 +1,4 @@
 """Data sets: readers of official layouts, and generators whose true causal model is known."""
 
 from causalcf.data.morphodigits import MorphoDigits as MorphoDigits
+from causalcf.data.morphomnist import MorphoMNIST as MorphoMNIST

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from causalcf.networks.classifier import Classifier
 from causalcf.scm import SCM
 from causalcf.storage import FILES
+from causalcf.training.predictors import load_classifier
 
-__all__ = ["load_pretrained", "pretrained_names"]
+__all__ = ["load_judge", "load_pretrained", "pretrained_names"]
 
 ROOT = Path(__file__).parent
 
@@ -43,3 +45,12 @@ def load_pretrained(name: str) -> SCM:
             f"no model {name!r} ships with causalcf, {ships}; a model of your own is read by SCM.load(folder)"
         )
     return SCM.load(ROOT / name)
+
+
+def load_judge(name: str) -> Classifier:
+    """A classifier that comes with the package to judge counterfactuals; no model was trained with it.
+
+    Args:
+        name: `"morphodigits-digit"`, the digit of a MorphoDigits image.
+    """
+    return load_classifier(ROOT / name)

@@ -223,7 +223,7 @@ def test_a_report_does_not_depend_on_the_batch_and_can_be_written():
     assert first["error against the truth", "up", "x"].against == "doing nothing"
     assert json.loads(json.dumps(first.to_dict()))["lines"][0]["estimate"]["n"] == N
     table = first.to_markdown()
-    assert table.count("\n| ") == len(first.lines) + 1
+    assert table.count("\n| ") == len(first.lines) + 2
     for text in (str(first), table):
         assert "composition, 10 cycles" in text
         assert "grey 0-255" in text
