@@ -48,7 +48,7 @@ def demo(*, out: Path = Path("demo"), train: bool = False, rows: int = 24) -> No
     Measures the model that ships as morphodigits-spatial on unseen digits, and writes graph.png,
     counterfactuals.png (digits as observed, thicker, leaning the other way, fainter, and back again, with
     what changed in red and blue) and report.md. Takes two to three minutes on two cores. With --train true
-    it takes about an hour more, and the model is saved to runs/demo; started again after a kill, it goes on.
+    it takes about 35 minutes more, and the model is saved to runs/demo; started again after a kill, it goes on.
 
     Args:
         out: Folder of the pictures and the report.

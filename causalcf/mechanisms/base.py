@@ -89,7 +89,8 @@ class Mechanism(nn.Module, ABC):
                 f"{type(self).__name__}: this mechanism is built already; give every node a mechanism of its own"
             )
         self.variable, self.parents = variable, dict(parents)
-        self._build()
+        with torch.random.fork_rng(devices=[]):
+            self._build()
         self.built, self.fitted = True, self.known
         return self
 
