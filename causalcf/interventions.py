@@ -28,7 +28,7 @@ class Node:
         natural: a call that gives the value the variable would take in this world; not called unless needed.
         parents: the values of its parents in this world.
         units: whose noise may be drawn.
-        like: a tensor whose device the value must share.
+        device: where the value must be.
         dtype: the floating dtype of this world.
     """
 

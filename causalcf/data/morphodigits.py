@@ -258,12 +258,4 @@ class MorphoDigits:
     @staticmethod
     def oracles() -> dict[str, Callable[[Tensor], Tensor]]:
         """Measurements of thickness (px), intensity (grey levels) and slant (rad) on images, without any network."""
-        return {
-            "thickness": morphometry.thickness,
-            "intensity": morphometry.intensity,
-            "slant": morphometry.slant,
-        }
-
-    def to_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {"split": self.split, "rows": self.rows, "seed": self.seed}
+        return dict(morphometry.ORACLES)

@@ -198,3 +198,7 @@ def _measure_one(image: UInt8[np.ndarray, "height width"], scale: int) -> tuple[
 
 def _slant(fine: Fine | None) -> float:
     return 0.0 if fine is None else float(np.arctan(-shear(np.floor(fine.grey + ROUNDING))[0]))
+
+
+ORACLES = {"thickness": thickness, "intensity": intensity, "slant": slant}
+"""What reads an attribute from images `(B, 1, H, W)`: thickness in px, intensity in grey levels, slant in radians."""

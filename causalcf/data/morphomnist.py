@@ -251,8 +251,4 @@ class MorphoMNIST:
     @staticmethod
     def oracles() -> dict[str, Callable[[Tensor], Tensor]]:
         """Measurements of thickness (px), intensity (grey levels) and slant (rad) on images, no networks."""
-        return {
-            "thickness": morphometry.thickness,
-            "intensity": morphometry.intensity,
-            "slant": morphometry.slant,
-        }
+        return dict(morphometry.ORACLES)
