@@ -3,6 +3,7 @@
 from causalcf import mechanisms as mechanisms
 from causalcf import metrics as metrics
 from causalcf import plot as plot
+from causalcf import testing as testing
 from causalcf.effects import Effects as Effects
 from causalcf.effects import decompose as decompose
 from causalcf.graph import CausalGraph as CausalGraph

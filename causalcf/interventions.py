@@ -110,6 +110,8 @@ def _move(node: Node, moved: Callable[[Tensor], Tensor], clamp: bool, written: s
             f"give a value, do({node.name}=...), or a policy of its parents"
         )
     value = moved(node.natural())
+    if clamp and (node.variable.lower, node.variable.upper) == (None, None):
+        return value
     if clamp:
         return value.clamp(node.variable.lower, node.variable.upper)
     try:

@@ -33,6 +33,11 @@ class Step:
 class Guidance(ABC):
     """A change to the predicted noise; `a + b` is a guidance too, and applies both."""
 
+    @property
+    def asks(self) -> int:
+        """How many branches it wants."""
+        return 0
+
     def branches(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Further conditions under which this guidance wants the noise; asked in the same network call."""
         return ()
@@ -51,14 +56,17 @@ class Sum(Guidance):
 
     parts: tuple[Guidance, ...]
 
+    @property
+    def asks(self) -> int:  # noqa: D102
+        return sum(part.asks for part in self.parts)
+
     def branches(self, condition: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
         return tuple(branch for part in self.parts for branch in part.branches(condition))
 
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         total, rest = torch.zeros_like(step.epsilon), branches
         for part in self.parts:
-            count = len(part.branches(step.epsilon.new_zeros(0)))
-            total, rest = total + part(step, rest[:count]), rest[count:]
+            total, rest = total + part(step, rest[: part.asks]), rest[part.asks :]
         return total
 
 
@@ -76,13 +84,20 @@ class ClassifierFree(Guidance):
     Args:
         scale: omega.
         null: the learned null token, shape `(features,)`.
+        keep: how many entries of the condition, its first, the null token leaves as they are.
     """
 
     scale: float
     null: Tensor
+    keep: int = 0
+
+    @property
+    def asks(self) -> int:  # noqa: D102
+        return 1
 
     def branches(self, condition: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
-        return (self.null.to(condition.dtype).expand(len(condition), *self.null.shape),)
+        null = self.null.to(condition.dtype).expand(len(condition), *self.null.shape)
+        return (torch.cat([condition[:, : self.keep], null[:, self.keep :]], dim=1),)
 
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         return (self.scale - 1) * (step.epsilon - branches[0])

@@ -24,16 +24,30 @@ def move(x: Images, e: Images, levels: Levels, source: int, target: int) -> Imag
     return signal * x + (sigma[target] - signal * sigma[source]).item() * e
 
 
+State = tuple[Images, ...]
+
+
 class Solver(ABC):
-    """One step of a trajectory towards the image, and its inverse."""
+    """One step of a trajectory towards the image, and its inverse.
+
+    A solver carries a state: the image at the current level, and behind it whatever it remembers of earlier levels.
+    """
 
     @abstractmethod
-    def step(self, model: Model, x: Images, k: int, levels: Levels) -> Images:
+    def step(self, model: Model, state: State, k: int, levels: Levels) -> State:
         """From level `k` to level `k - 1`."""
 
     @abstractmethod
-    def inverse(self, model: Model, x: Images, k: int, levels: Levels) -> Images:
+    def inverse(self, model: Model, state: State, k: int, levels: Levels) -> State:
         """From level `k - 1` to level `k`, such that `step` leads back."""
+
+    def noise(self, state: State) -> State:
+        """Of the last state of an inversion, what generation needs to lead back."""
+        return state[:1]
+
+    def begin(self, noise: State, depth: int) -> tuple[State, int]:
+        """The first state of a generation from noise at level `depth`, and its level."""
+        return noise, depth
 
 
 class Inversion(ABC):
@@ -105,11 +119,11 @@ class DDIM(Solver):
 
     inversion: Inversion = FixedPoint()
 
-    def step(self, model: Model, x: Images, k: int, levels: Levels) -> Images:  # noqa: D102
-        return move(x, model(x, k, None), levels, k, k - 1)
+    def step(self, model: Model, state: State, k: int, levels: Levels) -> State:  # noqa: D102
+        return (move(state[0], model(state[0], k, None), levels, k, k - 1),)
 
-    def inverse(self, model: Model, x: Images, k: int, levels: Levels) -> Images:  # noqa: D102
-        return self.inversion(model, x, k, levels)
+    def inverse(self, model: Model, state: State, k: int, levels: Levels) -> State:  # noqa: D102
+        return (self.inversion(model, state[0], k, levels),)
 
 
 def noised(x: Images, e: Tensor, k: int, levels: Levels) -> Images:

@@ -2,9 +2,10 @@
 
 from causalcf.mechanisms.base import Mechanism as Mechanism
 from causalcf.mechanisms.base import Recipe as Recipe
-from causalcf.mechanisms.diffusion import SpatialDiffusion as SpatialDiffusion
 from causalcf.mechanisms.discrete import Binary as Binary
 from causalcf.mechanisms.discrete import Categorical as Categorical
 from causalcf.mechanisms.flow import Flow as Flow
 from causalcf.mechanisms.functional import Functional as Functional
 from causalcf.mechanisms.gaussian import Gaussian as Gaussian
+from causalcf.mechanisms.semantic import SemanticDiffusion as SemanticDiffusion
+from causalcf.mechanisms.spatial import SpatialDiffusion as SpatialDiffusion

@@ -1,4 +1,4 @@
-"""Diffusion models as mechanisms of images."""
+"""What all diffusion mechanisms of images share: network, training, and the trajectory between image and noise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser
@@ -31,12 +32,10 @@ RECIPE = Recipe(
 )
 
 
-class SpatialDiffusion(Mechanism):
-    r"""A conditional diffusion model whose exogenous noise is the image's own, `u = DDIM^{-1}(x; pa)`.
+class Diffusion(Mechanism):
+    r"""A conditional diffusion model of an image whose noise is found by following its own trajectory backwards.
 
-    The counterfactual is `DDIM(u; pa*)`. Abduction follows the condition alone; prediction is guided by
-    `e = e(null) + omega (e(pa) - e(null))`. Source: Rasal et al., "Diffusion Counterfactual Generation with Semantic
-    Abduction" (2025), the spatial mechanism, https://arxiv.org/abs/2506.07883.
+    Abduction follows the condition alone; prediction is guided by `e = e(null) + omega (e(c) - e(null))`.
 
     Args:
         widths: channels of the UNet at each resolution.
@@ -78,15 +77,18 @@ class SpatialDiffusion(Mechanism):
         recipe: Recipe | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        kind = type(self).__name__
         if prediction not in PREDICTIONS:
-            raise ValueError(f"SpatialDiffusion: expected prediction in {list(PREDICTIONS)}, got {prediction!r}")
+            raise ValueError(f"{kind}: expected prediction in {list(PREDICTIONS)}, got {prediction!r}")
         if inversion not in ("fixed-point", "explicit"):
-            raise ValueError(f"SpatialDiffusion: expected inversion 'fixed-point' or 'explicit', got {inversion!r}")
+            raise ValueError(
+                f"{kind}: expected inversion 'fixed-point' or 'explicit', got {inversion!r}"
+            )
         if not 0 <= null_probability < 1:
-            raise ValueError(f"SpatialDiffusion: expected 0 <= null_probability < 1, got {null_probability}")
+            raise ValueError(f"{kind}: expected 0 <= null_probability < 1, got {null_probability}")
         if omega != 1 and null_probability == 0:
             raise ValueError(
-                f"SpatialDiffusion: omega={omega} needs a trained null token, but null_probability=0 never trains it; "
+                f"{kind}: omega={omega} needs a trained null token, but null_probability=0 never trains it; "
                 "set null_probability=0.1 and train again, or omega=1"
             )
         FixedPoint(passes, tolerance)
@@ -111,19 +113,33 @@ class SpatialDiffusion(Mechanism):
     def _build(self) -> None:
         if not isinstance(self.variable, Image):
             raise TypeError(
-                f"SpatialDiffusion models an Image, got {self.variable}; leave the mechanism out for a default"
+                f"{type(self).__name__} models an Image, got {self.variable}; leave the mechanism out for a default"
             )
         self.features = Features(self.parents)
         channels, height, width = self.variable.shape
         self.network = ConditionalUNet(
-            channels, (height, width), self.features.width, self.widths, self.blocks, self.attention, self.patch
+            channels,
+            (height, width),
+            self.code + self.features.width,
+            self.widths,
+            self.blocks,
+            self.attention,
+            self.patch,
         )
+
+    @property
+    def code(self) -> int:
+        """The width of what the network is told before the parents' features."""
+        return 0
 
     def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: D102
         self.features.calibrate(parents)
 
     def loss(self, value: Tensor, parents: Parents, generator: torch.Generator | None = None) -> Tensor:
         """Mean over pixels of the squared error of the network's output at a uniform training step."""
+        return self._error(value, self.features(parents, len(value)), generator)
+
+    def _error(self, value: Tensor, condition: Tensor, generator: torch.Generator | None) -> Tensor:
         count, device = len(value), value.device
         alpha_bar = Schedule(self.schedule).alpha_bar.to(device)
         timestep = torch.randint(len(alpha_bar), (count,), generator=generator, device=device)
@@ -132,10 +148,15 @@ class SpatialDiffusion(Mechanism):
         share = alpha_bar[timestep].reshape(-1, 1, 1, 1)
         alpha, sigma = share.sqrt().to(value.dtype), (1 - share).sqrt().to(value.dtype)
         x0 = 2 * value - 1
-        condition = self.network.dropped(self.features(parents, count), drop)
+        condition = self.network.dropped(condition, drop, self.kept)
         output = self.network(alpha * x0 + sigma * e, timestep, condition)
         target = PREDICTIONS[self.prediction].target(x0, e, alpha, sigma)
         return (output.to(value.dtype) - target).square().flatten(1).mean(1)
+
+    @property
+    def kept(self) -> int:
+        """How many entries of the condition the null token leaves as they are."""
+        return 0
 
     @property
     def solver(self) -> DDIM:
@@ -145,7 +166,7 @@ class SpatialDiffusion(Mechanism):
     @property
     def guidance(self) -> Guidance:
         """What pulls prediction, by the guidance scale."""
-        return NoGuidance() if self.omega == 1 else ClassifierFree(self.omega, self.network.null)
+        return NoGuidance() if self.omega == 1 else ClassifierFree(self.omega, self.network.null, self.kept)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":
@@ -156,20 +177,23 @@ class SpatialDiffusion(Mechanism):
         levels = Schedule(self.schedule).levels(self.steps, self.spacing)
         return Denoiser(self.network, PREDICTIONS[self.prediction], levels)
 
+    def condition(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch features"]:
+        """What the network is told of a row, given its noise other than `u`."""
+        return self.features(parents, len(noise["u"]))
+
     @torch.no_grad()
-    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
-        """Invert the unguided trajectory; accumulated in float64, kept in the image's own dtype."""
+    def _inverted(self, value: Tensor, condition: Tensor) -> Tensor:
+        """The noise of an unguided trajectory; accumulated in float64, kept in the image's own dtype."""
         denoiser = self._denoiser()
-        model = guided(denoiser, self.features(parents, len(value)), NoGuidance())
+        model = guided(denoiser, condition, NoGuidance())
         with self._autocast():
-            u = invert(model, 2 * value.double() - 1, denoiser.levels, self.solver)
-        return {"u": u}
+            return invert(model, 2 * value.double() - 1, denoiser.levels, self.solver)[0]
 
     @torch.no_grad()
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """Follow the guided trajectory down from the noise, and keep the image within [0, 1]."""
         denoiser = self._denoiser()
-        model = guided(denoiser, self.features(parents, len(noise["u"])), self.guidance)
+        model = guided(denoiser, self.condition(noise, parents), self.guidance)
         with self._autocast():
             x = generate(model, noise["u"].double(), denoiser.levels, self.solver)
         return ((x + 1) / 2).clamp(0, 1).to(self.features.mean.dtype)

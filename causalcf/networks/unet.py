@@ -80,7 +80,9 @@ class ConditionalUNet(nn.Module):
         return nn.functional.pixel_shuffle(output, self.patch)
 
     def dropped(
-        self, condition: Float[Tensor, "batch features"], drop: Bool[Tensor, " batch"]
+        self, condition: Float[Tensor, "batch features"], drop: Bool[Tensor, " batch"], keep: int = 0
     ) -> Float[Tensor, "batch features"]:
-        """The condition with the null token in the rows to drop."""
-        return torch.where(drop[:, None], self.null.to(condition.dtype), condition)
+        """The condition with the null token, but for its first `keep` entries, in the rows to drop."""
+        null = self.null.to(condition.dtype).expand_as(condition)
+        null = torch.cat([condition[:, :keep], null[:, keep:]], dim=1)
+        return torch.where(drop[:, None], null, condition)

@@ -60,6 +60,15 @@ CASES = [
         )
         for prediction in ("epsilon", "v", "x0")
     ),
+    *(
+        Case(
+            f"semantic diffusion, {encoder} encoded, {dropped} dropped",
+            M.SemanticDiffusion,
+            cf.Image(2, 8, 8),
+            options={"widths": [8, 8], "steps": 40, "passes": 60, "latent": 3, "encoder": encoder, "dropped": dropped},
+        )
+        for encoder, dropped in (("image", "all"), ("image and parents", "parents"))
+    ),
 ]
 DENSITIES = [case for case in CASES if case.kind.has_density]
 SCALARS = [case for case in DENSITIES if isinstance(case.variable, cf.Continuous)]

@@ -15,9 +15,9 @@ EXACT = DDIM(FixedPoint(passes=60, tolerance=1e-12))
 
 def counterfactual(linear, denoiser, solver, guidance=None, a_star=None):
     levels = denoiser.levels
-    u = invert(guided(denoiser, linear.a, NoGuidance()), linear.x, levels, solver)
+    (u, *more) = invert(guided(denoiser, linear.a, NoGuidance()), linear.x, levels, solver)
     model = guided(denoiser, linear.a_star if a_star is None else a_star, guidance or NoGuidance())
-    return u, generate(model, u, levels, solver)
+    return u, generate(model, (u, *more), levels, solver)
 
 
 def limit(linear, levels):

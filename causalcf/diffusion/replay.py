@@ -1,0 +1,84 @@
+"""Residual replay: what a trajectory misses of its own inversion is recorded once, and added whenever it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from causalcf.diffusion.denoiser import Images
+from causalcf.diffusion.guidance import Model
+from causalcf.diffusion.schedule import Levels
+from causalcf.diffusion.solvers import Solver, State
+from causalcf.diffusion.trajectory import generate
+
+
+class Replay(Solver):
+    """Another solver's steps, each followed by the residual of its level.
+
+    With the residuals that `residuals` finds, the factual trajectory is retraced exactly, by any solver and under any
+    guidance, without iterating. The price is memory: one image per level and row.
+
+    Args:
+        solver: how to take a step.
+        residuals: one image per level, the residual of arriving at level `k` at place `k`.
+    """
+
+    def __init__(self, solver: Solver, residuals: Sequence[Images]) -> None:
+        self.solver, self.residuals = solver, residuals
+
+    def step(self, model: Model, state: State, k: int, levels: Levels) -> State:  # noqa: D102
+        x, *memory = self.solver.step(model, state, k, levels)
+        return x + self.residuals[k - 1], *memory
+
+    def inverse(self, model: Model, state: State, k: int, levels: Levels) -> State:  # noqa: D102
+        raise NotImplementedError("Replay: residuals belong to generation; invert with the solver itself")
+
+
+class _Retrace(Solver):
+    """Steps of another solver that arrive where the path says, whatever they compute."""
+
+    def __init__(self, solver: Solver, path: Sequence[Images]) -> None:
+        self.solver, self.path = solver, path
+        self.residuals = [torch.zeros_like(x) for x in path[:-1]]
+
+    def step(self, model: Model, state: State, k: int, levels: Levels) -> State:
+        x, *memory = self.solver.step(model, state, k, levels)
+        self.residuals[k - 1] = self.path[k - 1] - x
+        return self.path[k - 1], *memory
+
+    def inverse(self, model: Model, state: State, k: int, levels: Levels) -> State:
+        raise NotImplementedError
+
+
+def residuals(model: Model, path: Sequence[Images], levels: Levels, solver: Solver) -> list[Images]:
+    """What each step down misses of a path.
+
+    Args:
+        model: the noise that generation will follow under the factual parents.
+        path: the images at all levels, level 0 first, as an inversion visits them.
+        levels: the noise levels.
+        solver: whose steps.
+    """
+    retrace = _Retrace(solver, path)
+    generate(model, path[-1], levels, retrace, depth=len(path) - 1)
+    return retrace.residuals
+
+
+def remembered(model: Model) -> Model:
+    """The model, not asked twice for the same images at the same level.
+
+    An inversion that reads the noise at the level where it stands, and the retracing of its path, ask the same
+    questions.
+    """
+    known: dict[int, tuple[Images, Images]] = {}
+
+    def ask(x: Images, k: int, rows: torch.Tensor | None = None) -> Images:
+        if rows is None and k in known and known[k][0] is x:
+            return known[k][1]
+        e = model(x, k, rows)
+        if rows is None:
+            known[k] = (x, e)
+        return e
+
+    return ask

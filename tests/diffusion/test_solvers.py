@@ -1,0 +1,120 @@
+"""What every solver must do, on the linear-Gaussian image model; one body, run over all of them."""
+
+import pytest
+import torch
+
+from causalcf.diffusion.guidance import ClassifierFree, NoGuidance, guided
+from causalcf.diffusion.multistep import Multistep
+from causalcf.diffusion.replay import Replay, remembered, residuals
+from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
+from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint
+from causalcf.diffusion.trajectory import generate, invert
+from tests.diffusion.linear import LinearModel
+
+REVERSIBLE = {"leapfrog": BidirectionalDDIM(), "damped": BidirectionalDDIM(0.96), "belm": BELM(), "edict": EDICT()}
+SOLVERS = {"ddim": DDIM(FixedPoint(60, 1e-12)), "explicit": DDIM(Explicit()), "2m": Multistep(), **REVERSIBLE}
+PAIRS = (20, 19)  # calls of 20 steps, up and down: the last one up need not be repeated
+CALLS = {"explicit": (20, 20), "2m": (20, 20), "leapfrog": PAIRS, "damped": PAIRS, "belm": PAIRS, "edict": (40, 40)}
+
+
+def model_of(linear, denoiser, parents, omega=1.0):
+    return guided(denoiser, parents, NoGuidance() if omega == 1 else ClassifierFree(omega, linear.null))
+
+
+def truth(linear, levels):
+    """The counterfactual of the continuous trajectory; see test_engine."""
+    spread = (levels.alpha**2 * linear.s**2 + levels.sigma**2).sqrt()
+    share = levels.alpha[0] - levels.alpha[-1] * spread[0] / spread[-1]
+    return linear.x + share * linear.image(linear.a_star - linear.a)
+
+
+@pytest.mark.parametrize("name", REVERSIBLE)
+@pytest.mark.parametrize("omega", [1.0, 3.0])
+@pytest.mark.parametrize("steps", [5, 50])
+def test_reversible_solvers_lead_back_whatever_the_network_says(name, omega, steps):
+    linear = LinearModel()
+    denoiser = linear.denoiser(steps, "uniform")
+    model = model_of(linear, denoiser, linear.a, omega)
+    noise = invert(model, linear.x, denoiser.levels, SOLVERS[name])
+    assert len(noise) == 2
+    back = generate(model, noise, denoiser.levels, SOLVERS[name])
+    torch.testing.assert_close(back, linear.x, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_counterfactuals_approach_those_of_the_continuous_trajectory(name):
+    errors = []
+    for steps in (20, 80):
+        linear = LinearModel(kind="cosine")
+        denoiser = linear.denoiser(steps, "uniform")
+        noise = invert(model_of(linear, denoiser, linear.a), linear.x, denoiser.levels, SOLVERS[name])
+        found = generate(model_of(linear, denoiser, linear.a_star), noise, denoiser.levels, SOLVERS[name])
+        errors.append((found - truth(linear, denoiser.levels)).abs().mean().item())
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_two_steps_of_memory_make_the_order_two():
+    errors = []
+    for steps in (40, 80, 160):
+        linear = LinearModel()
+        denoiser = linear.denoiser(steps)
+        model = model_of(linear, denoiser, linear.a)
+        back = generate(model, linear.xi, denoiser.levels, Multistep())
+        spread = (denoiser.levels.alpha**2 * linear.s**2 + denoiser.levels.sigma**2).sqrt()
+        levels = denoiser.levels
+        mean = linear.image(linear.a)
+        exact = levels.alpha[0] * mean + spread[0] / spread[-1] * (linear.xi - levels.alpha[-1] * mean)
+        errors.append((back - exact).abs().mean().item())
+    assert 3.3 < errors[0] / errors[1] < 5
+    assert 3.3 < errors[1] / errors[2] < 5
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_are_counted(name):
+    linear = LinearModel()
+    denoiser = linear.denoiser(20)
+    model = model_of(linear, denoiser, linear.a)
+    linear.asked.clear()
+    noise = invert(model, linear.x, denoiser.levels, SOLVERS[name])
+    up = len(linear.asked)
+    generate(model, noise, denoiser.levels, SOLVERS[name])
+    assert (up, len(linear.asked) - up) == CALLS[name]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_noise_that_was_drawn_is_enough(name):
+    linear = LinearModel()
+    denoiser = linear.denoiser(100)
+    model = model_of(linear, denoiser, linear.a)
+    image = generate(model, linear.xi, denoiser.levels, SOLVERS[name])
+    assert (image - linear.x).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("name", ["explicit", "2m"])
+@pytest.mark.parametrize("omega", [1.0, 3.0])
+def test_replay_retraces_the_factual_trajectory_at_no_more_than_one_call(name, omega):
+    linear = LinearModel()
+    denoiser, solver = linear.denoiser(12), SOLVERS[name]
+    path = [linear.x]
+    plain = remembered(model_of(linear, denoiser, linear.a))
+    linear.asked.clear()
+    noise = invert(plain, linear.x, denoiser.levels, solver, watch=lambda k, x: path.append(x))
+    same = plain if omega == 1 else model_of(linear, denoiser, linear.a, omega)
+    found = residuals(same, path, denoiser.levels, solver)
+    if (name, omega) == ("2m", 1.0):
+        assert len(linear.asked) == 13
+    again = generate(same, noise, denoiser.levels, Replay(solver, found))
+    torch.testing.assert_close(again, linear.x, atol=1e-10, rtol=0)
+    without = generate(same, noise, denoiser.levels, solver)
+    assert (without - linear.x).abs().mean() > 1e-4
+
+
+def test_replay_belongs_to_generation():
+    with pytest.raises(NotImplementedError, match="invert with the solver itself"):
+        Replay(DDIM(), []).inverse(None, (), 1, None)
+
+
+@pytest.mark.parametrize("wrong", [lambda: BidirectionalDDIM(0.0), lambda: BidirectionalDDIM(1.1), lambda: EDICT(0.5)])
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected 0"):
+        wrong()
