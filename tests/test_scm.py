@@ -222,7 +222,9 @@ def test_an_image_from_its_noise_site_is_ours(scm, rows):
     """Condition on abducted noise and do the attributes: Pyro's image is the counterfactual of rung 3."""
     world = scm.observe(rows).do(t=2.0)
     values = {name: world[name] for name in "tisk"}
-    model = pyro.condition(pyro.poutine.do(scm.to_pyro(), values), {"x.u": world.noise["x"]["u"]})
+    model = pyro.condition(
+        pyro.poutine.do(scm.to_pyro(), values), {f"x.{site}": world.noise["x"][site] for site in ("u", "e")}
+    )
     torch.testing.assert_close(model(6)["x"], world["x"], atol=1e-5, rtol=0)
 
 

@@ -31,6 +31,9 @@ class Replay(Solver):
         x, *memory = self.solver.step(model, state, k, levels)
         return x + self.residuals[k - 1], *memory
 
+    def begin(self, noise: State, depth: int) -> tuple[State, int]:  # noqa: D102
+        return self.solver.begin(noise, depth)
+
     def inverse(self, model: Model, state: State, k: int, levels: Levels) -> State:  # noqa: D102
         raise NotImplementedError("Replay: residuals belong to generation; invert with the solver itself")
 
@@ -47,21 +50,25 @@ class _Retrace(Solver):
         self.residuals[k - 1] = self.path[k - 1] - x
         return self.path[k - 1], *memory
 
+    def begin(self, noise: State, depth: int) -> tuple[State, int]:
+        return self.solver.begin(noise, depth)
+
     def inverse(self, model: Model, state: State, k: int, levels: Levels) -> State:
         raise NotImplementedError
 
 
-def residuals(model: Model, path: Sequence[Images], levels: Levels, solver: Solver) -> list[Images]:
+def residuals(model: Model, path: Sequence[Images], noise: State, levels: Levels, solver: Solver) -> list[Images]:
     """What each step down misses of a path.
 
     Args:
         model: the noise that generation will follow under the factual parents.
         path: the images at all levels, level 0 first, as an inversion visits them.
+        noise: where generation will start, as the inversion returned it.
         levels: the noise levels.
         solver: whose steps.
     """
     retrace = _Retrace(solver, path)
-    generate(model, path[-1], levels, retrace, depth=len(path) - 1)
+    generate(model, noise, levels, retrace, depth=len(path) - 1)
     return retrace.residuals
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -12,9 +12,12 @@ from torch import Tensor
 
 from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser
 from causalcf.diffusion.guidance import ClassifierFree, Guidance, NoGuidance, guided
+from causalcf.diffusion.multistep import Multistep
+from causalcf.diffusion.replay import Replay, remembered, residuals
+from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
 from causalcf.diffusion.schedule import Kind, Schedule, Spacing
-from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint
-from causalcf.diffusion.trajectory import generate, invert
+from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint, Solver, noised
+from causalcf.diffusion.trajectory import Watch, generate, invert
 from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
 from causalcf.mechanisms.features import Features
 from causalcf.networks.unet import ConditionalUNet
@@ -32,10 +35,28 @@ RECIPE = Recipe(
 )
 
 
+SOLVERS: dict[str, Callable[[Diffusion], Solver]] = {
+    "ddim": lambda own: DDIM(FixedPoint(own.passes, own.tolerance)),
+    "explicit ddim": lambda own: DDIM(Explicit()),
+    "2m": lambda own: Multistep(),
+    "bidirectional ddim": lambda own: BidirectionalDDIM(),
+    "belm": lambda own: BELM(),
+    "edict": lambda own: EDICT(),
+}
+
+
 class Diffusion(Mechanism):
     r"""A conditional diffusion model of an image whose noise is found by following its own trajectory backwards.
 
     Abduction follows the condition alone; prediction is guided by `e = e(null) + omega (e(c) - e(null))`.
+
+    The lowest level of a trajectory is not free of noise: its images are `alpha_0 x + sigma_0 e`. An observed image is
+    put there by noise of its unit, which is part of what is abducted and is taken off again after prediction. Without
+    it, whatever has no spread in the data (a black background) is abducted as no noise at all, where prediction
+    was never trained.
+
+    Noise sites: "u", the image-shaped noise of the highest level; "e", that of the lowest; "w", the second image of a
+    reversible solver; "r", the residuals of replay, one image per level.
 
     Args:
         widths: channels of the UNet at each resolution.
@@ -46,8 +67,12 @@ class Diffusion(Mechanism):
         prediction: what the network outputs, "epsilon", "v" or "x0".
         steps: noise levels visited by abduction, and by prediction.
         spacing: of these levels, "uniform", "quadratic" or "log-snr".
-        inversion: "fixed-point" solves each inverse step, "explicit" takes its first-order guess.
-        passes: the most network calls of one fixed-point step.
+        solver: how both directions are taken: "ddim" with fixed-point inversion; "explicit ddim", whose inversion takes
+            the first-order guess; "2m", of second order, for few steps; "bidirectional ddim", "belm" or "edict", which
+            are reversible.
+        replay: whether abduction also records what each step down misses, so that the factual image is retraced
+            exactly by any solver and guidance; costs at most one pass more, and memory for one image per level.
+        passes: the most network calls of one fixed-point step of "ddim".
         tolerance: the change of a pixel, in parts of the level's noise, at which a fixed-point step stops.
         omega: guidance scale of prediction; 1 is none.
         null_probability: how often training replaces the parents by the null token, which guidance needs.
@@ -57,6 +82,7 @@ class Diffusion(Mechanism):
 
     exact = False
     has_density = False
+    stochastic_abduction = True
 
     def __init__(
         self,
@@ -68,7 +94,8 @@ class Diffusion(Mechanism):
         prediction: Literal["epsilon", "v", "x0"] = "epsilon",
         steps: int = 50,
         spacing: Spacing = "log-snr",
-        inversion: Literal["fixed-point", "explicit"] = "fixed-point",
+        solver: Literal["ddim", "explicit ddim", "2m", "bidirectional ddim", "belm", "edict"] = "ddim",
+        replay: bool = False,
         passes: int = 8,
         tolerance: float = 1e-4,
         omega: float = 1.0,
@@ -80,10 +107,8 @@ class Diffusion(Mechanism):
         kind = type(self).__name__
         if prediction not in PREDICTIONS:
             raise ValueError(f"{kind}: expected prediction in {list(PREDICTIONS)}, got {prediction!r}")
-        if inversion not in ("fixed-point", "explicit"):
-            raise ValueError(
-                f"{kind}: expected inversion 'fixed-point' or 'explicit', got {inversion!r}"
-            )
+        if solver not in SOLVERS:
+            raise ValueError(f"{kind}: expected solver in {list(SOLVERS)}, got {solver!r}")
         if not 0 <= null_probability < 1:
             raise ValueError(f"{kind}: expected 0 <= null_probability < 1, got {null_probability}")
         if omega != 1 and null_probability == 0:
@@ -97,16 +122,16 @@ class Diffusion(Mechanism):
         self.schedule: Kind = schedule
         self.spacing: Spacing = spacing
         self.prediction, self.steps = prediction, steps
-        self.inversion, self.passes, self.tolerance, self.omega = inversion, passes, tolerance, omega
-        self.null_probability, self.precision = null_probability, precision
+        self.solver, self.replay, self.passes, self.tolerance = solver, replay, passes, tolerance
+        self.omega, self.null_probability, self.precision = omega, null_probability, precision
         self.recipe = as_recipe(recipe, RECIPE)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {
             "widths": list(self.widths),
             **{name: getattr(self, name) for name in ("blocks", "attention", "patch", "schedule", "prediction")},
-            **{name: getattr(self, name) for name in ("steps", "spacing", "inversion", "passes", "tolerance")},
-            **{name: getattr(self, name) for name in ("omega", "null_probability", "precision")},
+            **{name: getattr(self, name) for name in ("steps", "spacing", "solver", "replay", "passes")},
+            **{name: getattr(self, name) for name in ("tolerance", "omega", "null_probability", "precision")},
             "recipe": recipe_config(self.recipe),
         }
 
@@ -159,11 +184,6 @@ class Diffusion(Mechanism):
         return 0
 
     @property
-    def solver(self) -> DDIM:
-        """How the trajectory moves between levels."""
-        return DDIM(FixedPoint(self.passes, self.tolerance) if self.inversion == "fixed-point" else Explicit())
-
-    @property
     def guidance(self) -> Guidance:
         """What pulls prediction, by the guidance scale."""
         return NoGuidance() if self.omega == 1 else ClassifierFree(self.omega, self.network.null, self.kept)
@@ -182,25 +202,43 @@ class Diffusion(Mechanism):
         return self.features(parents, len(noise["u"]))
 
     @torch.no_grad()
-    def _inverted(self, value: Tensor, condition: Tensor) -> Tensor:
-        """The noise of an unguided trajectory; accumulated in float64, kept in the image's own dtype."""
+    def _inverted(self, value: Tensor, condition: Tensor, units: Units, key: str) -> Noise:
+        """The noise sites of a trajectory; accumulated in float64."""
         denoiser = self._denoiser()
-        model = guided(denoiser, condition, NoGuidance())
+        levels, solver = denoiser.levels, SOLVERS[self.solver](self)
+        model = remembered(guided(denoiser, condition, NoGuidance()))
+        e = units.normal(f"{key}.e", self.variable.shape).to(value.device)
+        path = [noised(2 * value.double() - 1, e, 0, levels)]
+        keep: Watch = (lambda k, x: path.append(x)) if self.replay else (lambda k, x: None)
         with self._autocast():
-            return invert(model, 2 * value.double() - 1, denoiser.levels, self.solver)[0]
+            u, *second = invert(model, path[0], levels, solver, watch=keep)
+            noise = {"u": u, "e": e}
+            if second:
+                noise["w"] = second[0]
+            if self.replay:
+                again = model if self.omega == 1 else guided(denoiser, condition, self.guidance)
+                noise["r"] = torch.stack(residuals(again, path, (u, *second), levels, solver), 1)
+        return noise
 
     @torch.no_grad()
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """Follow the guided trajectory down from the noise, and keep the image within [0, 1]."""
         denoiser = self._denoiser()
+        levels, solver = denoiser.levels, SOLVERS[self.solver](self)
         model = guided(denoiser, self.condition(noise, parents), self.guidance)
+        start = tuple(noise[site].double() for site in ("u", "w") if site in noise)
+        if "r" in noise:
+            solver = Replay(solver, noise["r"].unbind(1))
         with self._autocast():
-            x = generate(model, noise["u"].double(), denoiser.levels, self.solver)
+            x = generate(model, start, levels, solver)
+            e = noise["e"] if "e" in noise else model(x, 0, None)  # drawn noise ends at the image the network means
+        x = (x - levels.sigma[0].item() * e) / levels.alpha[0].item()
         return ((x + 1) / 2).clamp(0, 1).to(self.features.mean.dtype)
 
     def noise(self, units: Units, key: str) -> Noise:
-        """Standard normal noise of the image's shape."""
-        return {"u": units.normal(f"{key}.u", self.variable.shape)}
+        """Standard normal noise; "e" is left out, so that prediction ends at the image the network means."""
+        sites = {site: shape for site, shape in self.noise_shapes().items() if site != "e"}
+        return {site: units.normal(f"{key}.{site}", shape) for site, shape in sites.items()}
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102
-        return {"u": self.variable.shape}
+        return {"u": self.variable.shape, "e": self.variable.shape}

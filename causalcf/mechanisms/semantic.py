@@ -84,15 +84,11 @@ class SemanticDiffusion(Diffusion):
         features = self.features(parents, len(value))
         with self._autocast():
             z = self.encoder(2 * value.to(features.dtype) - 1, features)[0].to(features.dtype)
-        return {"u": self._inverted(value, torch.cat([z, features], 1)), "z": z}
+        return {**self._inverted(value, torch.cat([z, features], 1), units, key), "z": z}
 
     def condition(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch features"]:  # noqa: D102
         features = self.features(parents, len(noise["u"]))
         return torch.cat([noise["z"].to(features.dtype), features], 1)
 
-    def noise(self, units: Units, key: str) -> Noise:
-        """Standard normal noise: of the image's shape, and a code."""
-        return {site: units.normal(f"{key}.{site}", shape) for site, shape in self.noise_shapes().items()}
-
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102
-        return {"u": self.variable.shape, "z": (self.latent,)}
+        return {**super().noise_shapes(), "z": (self.latent,)}

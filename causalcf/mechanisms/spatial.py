@@ -20,11 +20,4 @@ class SpatialDiffusion(Diffusion):
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Invert the trajectory under the parents."""
-        return {"u": self._inverted(value, self.features(parents, len(value)))}
-
-    def noise(self, units: Units, key: str) -> Noise:
-        """Standard normal noise of the image's shape."""
-        return {"u": units.normal(f"{key}.u", self.variable.shape)}
-
-    def noise_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102
-        return {"u": self.variable.shape}
+        return self._inverted(value, self.features(parents, len(value)), units, key)

@@ -100,7 +100,7 @@ def test_replay_retraces_the_factual_trajectory_at_no_more_than_one_call(name, o
     linear.asked.clear()
     noise = invert(plain, linear.x, denoiser.levels, solver, watch=lambda k, x: path.append(x))
     same = plain if omega == 1 else model_of(linear, denoiser, linear.a, omega)
-    found = residuals(same, path, denoiser.levels, solver)
+    found = residuals(same, path, noise, denoiser.levels, solver)
     if (name, omega) == ("2m", 1.0):
         assert len(linear.asked) == 13
     again = generate(same, noise, denoiser.levels, Replay(solver, found))
