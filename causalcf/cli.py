@@ -26,7 +26,7 @@ from torch import Tensor
 import causalcf as cf
 from causalcf import plot
 from causalcf.data import MorphoDigits
-from causalcf.demo import demonstrate, oracles, spatial_morphodigits
+from causalcf.demo import demonstrate, oracles, semantic_morphodigits
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, scale, shift
 from causalcf.pretrained import pretrained_names
@@ -45,7 +45,7 @@ ACTION = re.compile(r"\s*(?P<name>.+?)\s*(?P<how>[+*]?=)\s*(?P<number>[^=]*?)\s*
 def demo(*, out: Path = Path("demo"), train: bool = False, rows: int = 24) -> None:
     """Show counterfactuals of digits beside their truth.
 
-    Measures the model that ships as morphodigits-spatial on unseen digits, and writes graph.png,
+    Measures the model that ships as morphodigits-semantic on unseen digits, and writes graph.png,
     counterfactuals.png (digits as observed, thicker, leaning the other way, fainter, and back again, with
     what changed in red and blue) and report.md. Takes two to three minutes on two cores. With --train true
     it takes about 35 minutes more, and the model is saved to runs/demo; started again after a kill, it goes on.
@@ -57,10 +57,10 @@ def demo(*, out: Path = Path("demo"), train: bool = False, rows: int = 24) -> No
     """
     _check_folder(out)
     if train:
-        scm = spatial_morphodigits(Path("runs/demo-fit"))
+        scm = semantic_morphodigits(Path("runs/demo-fit"))
         scm.save("runs/demo", overwrite=True, half=True)
     else:
-        scm = cf.load_pretrained("morphodigits-spatial")
+        scm = cf.load_pretrained("morphodigits-semantic")
     command = " ".join(["causalcf demo", *(["--train true"] if train else []), f"--rows {rows}"])
     print(demonstrate(scm, out, rows, command))
     _tell(out / "graph.png", out / "counterfactuals.png", out / "report.md")

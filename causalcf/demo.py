@@ -34,11 +34,11 @@ from causalcf.scm import SCM
 from causalcf.storage import write_text
 from causalcf.world import World
 
-__all__ = ["MEANING", "PLAN", "demonstrate", "oracles", "spatial_morphodigits"]
+__all__ = ["MEANING", "PLAN", "demonstrate", "oracles", "semantic_morphodigits"]
 
 PLAN = (do(thickness=shift(1.0)), do(slant=scale(-1.0)), do(intensity=shift(-40.0, clamp=True)))
 PICTURES = 6  # units drawn
-PASSES = 4.5  # network calls of one step of abduction, on average; for the progress bar
+PASSES = {"ddim": 4.5, "edict": 2.0}  # network calls of one step of abduction, on average; for the progress bar
 
 MEANING = {
     "composition": "Distance to the observed image after abducting and predicting with nothing changed, "
@@ -62,8 +62,8 @@ def oracles() -> dict[str, Oracle]:
     return {**MorphoDigits.oracles(), "digit": load_judge("morphodigits-digit").predict}
 
 
-def spatial_morphodigits(folder: Path, steps: int = 5000, rows: int = 60_000, seed: int = 0) -> SCM:
-    """Fit the model that ships as `morphodigits-spatial`; killed and called again, it goes on where it was.
+def semantic_morphodigits(folder: Path, steps: int = 5000, rows: int = 60_000, seed: int = 0) -> SCM:
+    """Fit the model that ships as `morphodigits-semantic`; killed and called again, it goes on where it was.
 
     Args:
         folder: of the checkpoints.
@@ -80,8 +80,18 @@ def spatial_morphodigits(folder: Path, steps: int = 5000, rows: int = 60_000, se
         precision="bfloat16",
         checkpoint=250,
     )
-    image = M.SpatialDiffusion(
-        widths=(64, 128), attention=True, patch=2, schedule="cosine", prediction="v", recipe=recipe
+    image = M.SemanticDiffusion(
+        latent=24,
+        kl_weight=0.1,
+        widths=(64, 128),
+        attention=True,
+        patch=2,
+        schedule="cosine",
+        prediction="v",
+        solver="2m",
+        steps=25,
+        replay=True,
+        recipe=recipe,
     )
     scm = SCM(MorphoDigits.graph, {"image": image})
     return scm.fit(held("train", rows), held("val", min(rows, 1000)), folder=folder, seed=seed)
@@ -175,10 +185,10 @@ def _draw(scm: SCM, data: MorphoDigits, count: int, path: Path) -> None:
 def _progress(scm: SCM, predictions: int, abductions: int, shown: bool) -> Iterator[None]:
     """A bar over the images that the network is shown, which is what takes the time."""
     image = scm.mechanisms["image"]
-    if not (shown and isinstance(image, M.SpatialDiffusion)):
+    if not (shown and isinstance(image, M.Diffusion)):
         yield
         return
-    total = int(image.steps * (predictions + PASSES * abductions))
+    total = int(image.steps * (predictions + PASSES.get(image.solver, 1.0) * abductions))
     layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     with tqdm(total=total, desc="demo", bar_format=layout) as bar:
 

@@ -19,7 +19,7 @@ def scm():
 
 
 def test_the_demo_writes_pictures_and_a_report(scm, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cf, "load_pretrained", lambda name: scm if name == "morphodigits-spatial" else None)
+    monkeypatch.setattr(cf, "load_pretrained", lambda name: scm if name == "morphodigits-semantic" else None)
     assert cli.main(["demo", "--out", str(tmp_path / "demo"), "--rows", "8"]) == 0
     for name in ("graph.png", "counterfactuals.png"):
         assert (tmp_path / "demo" / name).read_bytes().startswith(b"\x89PNG")
@@ -71,11 +71,11 @@ def test_the_fit_is_that_of_the_shipped_model_on_rows_held_in_memory(tmp_path, m
         return scm
 
     monkeypatch.setattr(cf.SCM, "fit", fit)
-    scm = demo.spatial_morphodigits(tmp_path, rows=10)
-    if "morphodigits-spatial" in pretrained_names():
-        assert describe(scm) == describe(cf.load_pretrained("morphodigits-spatial"))
-    assert demo.spatial_morphodigits(tmp_path, steps=7, rows=10).mechanisms["image"].recipe.steps == 7
-    scm = demo.spatial_morphodigits(tmp_path, rows=1500)
+    scm = demo.semantic_morphodigits(tmp_path, rows=10)
+    if "morphodigits-semantic" in pretrained_names():
+        assert describe(scm) == describe(cf.load_pretrained("morphodigits-semantic"))
+    assert demo.semantic_morphodigits(tmp_path, steps=7, rows=10).mechanisms["image"].recipe.steps == 7
+    scm = demo.semantic_morphodigits(tmp_path, rows=1500)
     assert seen["scm"] is scm
     assert (seen["folder"], seen["seed"]) == (tmp_path, 0)
     data = MorphoDigits("train", rows=1500)
@@ -88,7 +88,7 @@ def test_the_fit_is_that_of_the_shipped_model_on_rows_held_in_memory(tmp_path, m
 
 def test_training_first_saves_the_model(scm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "spatial_morphodigits", lambda folder: (folder.mkdir(parents=True), scm)[1])
+    monkeypatch.setattr(cli, "semantic_morphodigits", lambda folder: (folder.mkdir(parents=True), scm)[1])
     monkeypatch.setattr(cli, "demonstrate", lambda trained, out, rows, command: command if trained is scm else None)
     assert cli.main(["demo", "--train", "true", "--rows", "3"]) == 0
     assert cf.SCM.load("runs/demo").graph == MorphoDigits.graph

@@ -14,7 +14,7 @@ ROWS = 16
 
 @pytest.fixture(scope="module")
 def scm():
-    return cf.load_pretrained("morphodigits-spatial")
+    return cf.load_pretrained("morphodigits-semantic")
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,8 @@ class Guidance(ABC):
         """How many branches it wants."""
         return 0
 
-    def branches(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """Further conditions under which this guidance wants the noise; asked in the same network call."""
+    def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:
+        """Further conditions under which this guidance wants the noise at level `k`; asked in the same network call."""
         return ()
 
     @abstractmethod
@@ -60,8 +60,8 @@ class Sum(Guidance):
     def asks(self) -> int:  # noqa: D102
         return sum(part.asks for part in self.parts)
 
-    def branches(self, condition: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
-        return tuple(branch for part in self.parts for branch in part.branches(condition))
+    def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:  # noqa: D102
+        return tuple(branch for part in self.parts for branch in part.branches(condition, k))
 
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         total, rest = torch.zeros_like(step.epsilon), branches
@@ -95,9 +95,39 @@ class ClassifierFree(Guidance):
     def asks(self) -> int:  # noqa: D102
         return 1
 
-    def branches(self, condition: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+    def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:  # noqa: D102
         null = self.null.to(condition.dtype).expand(len(condition), *self.null.shape)
         return (torch.cat([condition[:, : self.keep], null[:, self.keep :]], dim=1),)
+
+    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
+        return (self.scale - 1) * (step.epsilon - branches[0])
+
+
+@dataclass(frozen=True)
+class Anchored(Guidance):
+    r"""`e = e(r) + omega (e(c) - e(r))`, each row pushed away from a reference of its own.
+
+    With the factual condition as reference ("negative-prompt inversion", Miyake et al., 2023,
+    https://arxiv.org/abs/2305.16807) guidance cancels where nothing is intervened on; a counterfactual is pushed past
+    its target by `omega - 1` of the effect. With one reference per level it is prediction by aligned tokens.
+
+    Args:
+        scale: omega.
+        reference: the conditions, shape `(B, features)`, or `(B, S, features)`, the one of level k at place `k - 1`.
+    """
+
+    scale: float
+    reference: Tensor
+
+    @property
+    def asks(self) -> int:  # noqa: D102
+        return 1
+
+    def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:  # noqa: D102
+        own = self.reference if self.reference.ndim == 2 else self.reference[:, max(k, 1) - 1]
+        if len(own) != len(condition):
+            raise ValueError(f"Anchored: {len(own)} references for {len(condition)} rows; generate all rows at once")
+        return (own.to(condition.dtype),)
 
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         return (self.scale - 1) * (step.epsilon - branches[0])
@@ -114,7 +144,7 @@ def guided(denoiser: Denoiser, condition: Tensor, guidance: Guidance) -> Model:
 
     def model(x: Images, k: int, rows: Tensor | None = None) -> Images:
         own = condition if rows is None else condition[rows]
-        branches = guidance.branches(own)
+        branches = guidance.branches(own, k)
         count = 1 + len(branches)
         parts = denoiser.epsilon(x.repeat(count, 1, 1, 1), k, torch.cat([own, *branches])).chunk(count)
         return parts[0] + guidance(Step(x, k, denoiser.levels, parts[0]), parts[1:])

@@ -2,8 +2,10 @@
 
 from causalcf.mechanisms.base import Mechanism as Mechanism
 from causalcf.mechanisms.base import Recipe as Recipe
+from causalcf.mechanisms.diffusion import Diffusion as Diffusion
 from causalcf.mechanisms.discrete import Binary as Binary
 from causalcf.mechanisms.discrete import Categorical as Categorical
+from causalcf.mechanisms.dynamic import DynamicDiffusion as DynamicDiffusion
 from causalcf.mechanisms.flow import Flow as Flow
 from causalcf.mechanisms.functional import Functional as Functional
 from causalcf.mechanisms.gaussian import Gaussian as Gaussian

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser
-from causalcf.diffusion.guidance import ClassifierFree, Guidance, NoGuidance, guided
+from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser, Images
+from causalcf.diffusion.guidance import Anchored, ClassifierFree, Guidance, NoGuidance, guided
 from causalcf.diffusion.multistep import Multistep
 from causalcf.diffusion.replay import Replay, remembered, residuals
 from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
@@ -56,7 +56,8 @@ class Diffusion(Mechanism):
     was never trained.
 
     Noise sites: "u", the image-shaped noise of the highest level; "e", that of the lowest; "w", the second image of a
-    reversible solver; "r", the residuals of replay, one image per level.
+    reversible solver; "r", the residuals of replay, one image per level; "c", the factual condition, where guidance
+    refers to it.
 
     Args:
         widths: channels of the UNet at each resolution.
@@ -75,6 +76,8 @@ class Diffusion(Mechanism):
         passes: the most network calls of one fixed-point step of "ddim".
         tolerance: the change of a pixel, in parts of the level's noise, at which a fixed-point step stops.
         omega: guidance scale of prediction; 1 is none.
+        reference: what guidance pushes away from: the learned "null" token, or the "factual" condition, which makes
+            composition hold at any omega but overshoots by `omega - 1` of the effect.
         null_probability: how often training replaces the parents by the null token, which guidance needs.
         precision: "float32", or "bfloat16" for the network in abduction and prediction.
         recipe: of the training.
@@ -99,6 +102,7 @@ class Diffusion(Mechanism):
         passes: int = 8,
         tolerance: float = 1e-4,
         omega: float = 1.0,
+        reference: Literal["null", "factual"] = "null",
         null_probability: float = 0.1,
         precision: Literal["float32", "bfloat16"] = "float32",
         recipe: Recipe | Mapping[str, Any] | None = None,
@@ -109,9 +113,11 @@ class Diffusion(Mechanism):
             raise ValueError(f"{kind}: expected prediction in {list(PREDICTIONS)}, got {prediction!r}")
         if solver not in SOLVERS:
             raise ValueError(f"{kind}: expected solver in {list(SOLVERS)}, got {solver!r}")
+        if reference not in ("null", "factual"):
+            raise ValueError(f"{kind}: expected reference 'null' or 'factual', got {reference!r}")
         if not 0 <= null_probability < 1:
             raise ValueError(f"{kind}: expected 0 <= null_probability < 1, got {null_probability}")
-        if omega != 1 and null_probability == 0:
+        if omega != 1 and null_probability == 0 and reference == "null":
             raise ValueError(
                 f"{kind}: omega={omega} needs a trained null token, but null_probability=0 never trains it; "
                 "set null_probability=0.1 and train again, or omega=1"
@@ -123,6 +129,7 @@ class Diffusion(Mechanism):
         self.spacing: Spacing = spacing
         self.prediction, self.steps = prediction, steps
         self.solver, self.replay, self.passes, self.tolerance = solver, replay, passes, tolerance
+        self.reference = reference
         self.omega, self.null_probability, self.precision = omega, null_probability, precision
         self.recipe = as_recipe(recipe, RECIPE)
 
@@ -131,7 +138,8 @@ class Diffusion(Mechanism):
             "widths": list(self.widths),
             **{name: getattr(self, name) for name in ("blocks", "attention", "patch", "schedule", "prediction")},
             **{name: getattr(self, name) for name in ("steps", "spacing", "solver", "replay", "passes")},
-            **{name: getattr(self, name) for name in ("tolerance", "omega", "null_probability", "precision")},
+            **{name: getattr(self, name) for name in ("tolerance", "omega", "reference", "null_probability")},
+            "precision": self.precision,
             "recipe": recipe_config(self.recipe),
         }
 
@@ -145,7 +153,7 @@ class Diffusion(Mechanism):
         self.network = ConditionalUNet(
             channels,
             (height, width),
-            self.code + self.features.width,
+            self.code_width + self.features.width,
             self.widths,
             self.blocks,
             self.attention,
@@ -153,7 +161,7 @@ class Diffusion(Mechanism):
         )
 
     @property
-    def code(self) -> int:
+    def code_width(self) -> int:
         """The width of what the network is told before the parents' features."""
         return 0
 
@@ -183,10 +191,12 @@ class Diffusion(Mechanism):
         """How many entries of the condition the null token leaves as they are."""
         return 0
 
-    @property
-    def guidance(self) -> Guidance:
-        """What pulls prediction, by the guidance scale."""
-        return NoGuidance() if self.omega == 1 else ClassifierFree(self.omega, self.network.null, self.kept)
+    def _guidance(self, noise: Noise) -> Guidance:
+        if self.omega == 1:
+            return NoGuidance()
+        if "c" in noise:
+            return Anchored(self.omega, noise["c"])
+        return ClassifierFree(self.omega, self.network.null, self.kept)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":
@@ -202,30 +212,37 @@ class Diffusion(Mechanism):
         return self.features(parents, len(noise["u"]))
 
     @torch.no_grad()
-    def _inverted(self, value: Tensor, condition: Tensor, units: Units, key: str) -> Noise:
-        """The noise sites of a trajectory; accumulated in float64."""
+    def _inverted(self, value: Tensor, condition: Tensor, units: Units, key: str) -> tuple[Noise, list[Images]]:
+        """The noise sites of a trajectory, accumulated in float64, and the images it passed through."""
         denoiser = self._denoiser()
         levels, solver = denoiser.levels, SOLVERS[self.solver](self)
         model = remembered(guided(denoiser, condition, NoGuidance()))
         e = units.normal(f"{key}.e", self.variable.shape).to(value.device)
         path = [noised(2 * value.double() - 1, e, 0, levels)]
-        keep: Watch = (lambda k, x: path.append(x)) if self.replay else (lambda k, x: None)
+        keep: Watch = (lambda k, x: path.append(x)) if self.keeps_path else (lambda k, x: None)
         with self._autocast():
             u, *second = invert(model, path[0], levels, solver, watch=keep)
             noise = {"u": u, "e": e}
             if second:
                 noise["w"] = second[0]
+            if self.omega != 1 and self.reference == "factual":
+                noise["c"] = condition
             if self.replay:
-                again = model if self.omega == 1 else guided(denoiser, condition, self.guidance)
+                again = model if self.omega == 1 else guided(denoiser, condition, self._guidance(noise))
                 noise["r"] = torch.stack(residuals(again, path, (u, *second), levels, solver), 1)
-        return noise
+        return noise, path
+
+    @property
+    def keeps_path(self) -> bool:
+        """Whether abduction needs the images it passes through."""
+        return self.replay
 
     @torch.no_grad()
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """Follow the guided trajectory down from the noise, and keep the image within [0, 1]."""
         denoiser = self._denoiser()
         levels, solver = denoiser.levels, SOLVERS[self.solver](self)
-        model = guided(denoiser, self.condition(noise, parents), self.guidance)
+        model = guided(denoiser, self.condition(noise, parents), self._guidance(noise))
         start = tuple(noise[site].double() for site in ("u", "w") if site in noise)
         if "r" in noise:
             solver = Replay(solver, noise["r"].unbind(1))

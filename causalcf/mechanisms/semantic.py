@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from causalcf.diffusion.denoiser import Images
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
 from causalcf.networks.encoder import Encoder, divergence, drawn
@@ -24,11 +25,15 @@ class SemanticDiffusion(Diffusion):
     takes its mean. Source: Rasal et al., "Diffusion Counterfactual Generation with Semantic Abduction" (2025), the
     semantic mechanism, https://arxiv.org/abs/2506.07883.
 
+    What the parents say need not be in z, but little keeps it out: a code that repeats a parent costs a nat or two, and
+    resists interventions on that parent. `independence` prices the correlation of z with the parents as well.
+
     Args:
         latent: width of z.
         kl_weight: price of a nat in z, in squared errors of a pixel; a higher one keeps what the parents say out of z.
         encoder: "image" reads the image alone, as published; "image and parents" can tell what the parents
             explain from what it must encode.
+        independence: price of the squared correlation of z with the parents and their squares; 0 as published.
         dropped: what the null token stands for in guidance: "all" of z and the parents, as published, or the
             "parents" alone, so that guidance does not exaggerate the code.
         options: those of `Diffusion`.
@@ -39,22 +44,27 @@ class SemanticDiffusion(Diffusion):
         latent: int = 16,
         kl_weight: float = 0.1,
         encoder: Literal["image", "image and parents"] = "image and parents",
+        independence: float = 0.1,
         dropped: Dropped = "parents",
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if latent < 1 or kl_weight < 0:
-            raise ValueError(f"SemanticDiffusion: expected latent >= 1 and kl_weight >= 0, got {latent}, {kl_weight}")
+        if latent < 1 or kl_weight < 0 or independence < 0:
+            raise ValueError(
+                "SemanticDiffusion: expected latent >= 1, kl_weight >= 0 and independence >= 0, got "
+                f"{latent}, {kl_weight} and {independence}"
+            )
         if encoder not in ("image", "image and parents"):
             raise ValueError(f"SemanticDiffusion: expected encoder 'image' or 'image and parents', got {encoder!r}")
         if dropped not in get_args(Dropped):
             raise ValueError(f"SemanticDiffusion: expected dropped in {get_args(Dropped)}, got {dropped!r}")
-        self.latent, self.kl_weight = latent, kl_weight
+        self.latent, self.kl_weight, self.independence = latent, kl_weight, independence
         self.encoder_reads, self.what_is_dropped = encoder, dropped
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        own = {"latent": self.latent, "kl_weight": self.kl_weight}
-        return {**own, "encoder": self.encoder_reads, "dropped": self.what_is_dropped, **super().config()}
+        own = {name: getattr(self, name) for name in ("latent", "kl_weight", "independence")}
+        own |= {"encoder": self.encoder_reads, "dropped": self.what_is_dropped}
+        return {**own, **super().config()}
 
     def _build(self) -> None:
         super()._build()
@@ -63,7 +73,7 @@ class SemanticDiffusion(Diffusion):
         self.encoder = Encoder(channels, (height, width), self.latent, features)
 
     @property
-    def code(self) -> int:  # noqa: D102
+    def code_width(self) -> int:  # noqa: D102
         return self.latent
 
     @property
@@ -71,20 +81,25 @@ class SemanticDiffusion(Diffusion):
         return self.latent if self.what_is_dropped == "parents" else 0
 
     def loss(self, value: Tensor, parents: Parents, generator: torch.Generator | None = None) -> Tensor:
-        """The denoising error under a drawn code, and the price of the code."""
+        """The denoising error under a drawn code, the price of the code, and that of what it repeats."""
         features = self.features(parents, len(value))
         mean, log_variance = (part.float() for part in self.encoder(2 * value - 1, features))
         z = drawn(mean, log_variance, generator).to(features.dtype)
         error = self._error(value, torch.cat([z, features], 1), generator)
-        return error + self.kl_weight * divergence(mean, log_variance) / value[0].numel()
+        price = self.kl_weight * divergence(mean, log_variance) / value[0].numel()
+        return error + price + self.independence * correlation(mean, features.float())
 
-    @torch.no_grad()
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Encode the image, then invert the trajectory under code and parents."""
+        return self._abducted(value, parents, units, key)[0]
+
+    @torch.no_grad()
+    def _abducted(self, value: Tensor, parents: Parents, units: Units, key: str) -> tuple[Noise, list[Images]]:
         features = self.features(parents, len(value))
         with self._autocast():
             z = self.encoder(2 * value.to(features.dtype) - 1, features)[0].to(features.dtype)
-        return {**self._inverted(value, torch.cat([z, features], 1), units, key), "z": z}
+        noise, path = self._inverted(value, torch.cat([z, features], 1), units, key)
+        return {**noise, "z": z}, path
 
     def condition(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch features"]:  # noqa: D102
         features = self.features(parents, len(noise["u"]))
@@ -92,3 +107,17 @@ class SemanticDiffusion(Diffusion):
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102
         return {**super().noise_shapes(), "z": (self.latent,)}
+
+
+def correlation(z: Float[Tensor, "batch latent"], features: Float[Tensor, "batch features"]) -> Float[Tensor, ""]:
+    """Mean over the code of its squared correlations, in this batch, with the features and their squares.
+
+    A tenth is added to the variances, so that what hardly varies does not count.
+    """
+    features = torch.cat([features, features.square()], 1)
+
+    def standard(x: Tensor) -> Tensor:
+        x = x - x.mean(0)
+        return x / (x.square().mean(0) + 0.1).sqrt()
+
+    return (standard(z).T @ standard(features) / len(z)).square().sum(1).mean()

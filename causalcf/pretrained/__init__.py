@@ -34,7 +34,7 @@ def load_pretrained(name: str) -> SCM:
         ValueError: no model of this name ships.
 
     Example:
-        `load_pretrained("morphodigits-spatial").observe(MorphoDigits("test", rows=8)[:])`
+        `load_pretrained("morphodigits-semantic").observe(MorphoDigits("test", rows=8)[:])`
     """
     names = pretrained_names()
     if name not in names:

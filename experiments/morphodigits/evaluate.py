@@ -1,4 +1,4 @@
-"""Measure `morphodigits-spatial` on the test split, against the truth.
+"""Measure `morphodigits-semantic` on the test split, against the truth.
 
     python -m experiments.morphodigits.evaluate --out experiments/morphodigits/results
 
@@ -41,7 +41,7 @@ def plan(rows: int = 20_000) -> dict[str, cf.Do]:
 
 
 def main(
-    model: str = "morphodigits-spatial",
+    model: str = "morphodigits-semantic",
     out: Path = Path("experiments/morphodigits/results"),
     rows: int = 500,
     cycle_rows: int = 32,

@@ -1,14 +1,14 @@
-"""Train the model that ships as `morphodigits-spatial`.
+"""Train the model that ships as `morphodigits-semantic`.
 
-python -m experiments.morphodigits.train --out runs/morphodigits-spatial
+python -m experiments.morphodigits.train --out runs/morphodigits-semantic
 """
 
 from pathlib import Path
 
-from causalcf.demo import spatial_morphodigits
+from causalcf.demo import semantic_morphodigits
 
 
-def main(out: Path = Path("runs/morphodigits-spatial"), steps: int = 5000, rows: int = 60_000, seed: int = 0) -> None:
+def main(out: Path = Path("runs/morphodigits-semantic"), steps: int = 5000, rows: int = 60_000, seed: int = 0) -> None:
     """Fit every mechanism and save the model; started again after a kill, it goes on.
 
     Args:
@@ -17,7 +17,7 @@ def main(out: Path = Path("runs/morphodigits-spatial"), steps: int = 5000, rows:
         rows: training rows.
         seed: of weights, order and noise.
     """
-    scm = spatial_morphodigits(out.with_name(out.name + "-fit"), steps=steps, rows=rows, seed=seed)
+    scm = semantic_morphodigits(out.with_name(out.name + "-fit"), steps=steps, rows=rows, seed=seed)
     scm.save(out, overwrite=True, half=True)
 
 

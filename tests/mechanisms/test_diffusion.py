@@ -1,0 +1,185 @@
+"""What is particular to the diffusion mechanisms; the rest is in the contract."""
+
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf import mechanisms as M
+from causalcf.diffusion.schedule import Schedule
+from causalcf.mechanisms.semantic import correlation
+from causalcf.units import Units
+
+N, S = 6, 12
+PARENTS = {"a": cf.Continuous()}
+UNITS = Units(torch.arange(N))
+
+
+def built(kind, **options):
+    """A quiet random network, in float64."""
+    made = kind(widths=(8, 8), steps=S, **options).build(cf.Image(1, 8, 8), PARENTS).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in made.parameters():
+        parameter.data += 0.03 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    made.network.unet.conv_out.weight.data *= 0.05
+    return made
+
+
+@pytest.fixture
+def rows():
+    generator = torch.Generator().manual_seed(1)
+    image = 0.1 + 0.8 * torch.rand(N, 1, 8, 8, generator=generator, dtype=torch.float64)
+    return image, {"a": torch.randn(N, generator=generator, dtype=torch.float64)}
+
+
+def calls(mechanism, act):
+    """How often `act` asks the network, and the most rows it asks for at once."""
+    asked = []
+    hook = mechanism.network.register_forward_hook(lambda _, args, __: asked.append(len(args[2])))
+    result = act()
+    hook.remove()
+    return result, asked
+
+
+def test_an_image_without_spread_is_abducted_as_noise_of_unit_spread(rows):
+    """A network that knows the image exactly: all that is left is the noise of the lowest level, carried up."""
+    mechanism = built(M.SpatialDiffusion, solver="2m")
+    image = torch.full((N, 1, 8, 8), 0.25, dtype=torch.float64)
+
+    class Knows(torch.nn.Module):
+        null = torch.zeros(1)
+
+        def forward(self, x, timestep, condition):
+            share = Schedule("linear").alpha_bar[timestep].reshape(-1, 1, 1, 1)
+            return (x - share.sqrt() * (2 * 0.25 - 1)) / (1 - share).sqrt()
+
+    mechanism.network = Knows()
+    noise = mechanism.abduct(image, rows[1], UNITS, "x")
+    top = Schedule("linear").alpha_bar[-1]
+    torch.testing.assert_close((noise["u"] + 0.5 * top.sqrt()) / (1 - top).sqrt(), noise["e"], atol=1e-6, rtol=1e-6)
+    assert 0.8 < noise["u"].std() < 1.2
+    torch.testing.assert_close(mechanism.predict(noise, rows[1]), image, atol=1e-8, rtol=0)
+
+
+def test_drawn_noise_ends_at_the_image_the_network_means(rows):
+    mechanism = built(M.SpatialDiffusion, solver="2m")
+    drawn = mechanism.noise(UNITS, "x")
+    assert set(drawn) == {"u"}
+    clean, asked = calls(mechanism, lambda: mechanism.predict(drawn, rows[1]))
+    assert len(asked) == S + 1
+    same = mechanism.predict({**drawn, "e": torch.zeros_like(drawn["u"])}, rows[1])
+    assert 0 < (clean - same).abs().mean() < 0.02
+
+
+def test_replay_by_a_second_order_solver_costs_one_call_more(rows):
+    image, parents = rows
+    plain, replayed = built(M.SpatialDiffusion, solver="2m"), built(M.SpatialDiffusion, solver="2m", replay=True)
+    before, asked = calls(plain, lambda: plain.abduct(image, parents, UNITS, "x"))
+    assert len(asked) == S
+    noise, asked = calls(replayed, lambda: replayed.abduct(image, parents, UNITS, "x"))
+    assert len(asked) == S + 1
+    assert torch.equal(noise["u"], before["u"])
+    back, asked = calls(replayed, lambda: replayed.predict(noise, parents))
+    assert len(asked) == S
+    torch.testing.assert_close(back, image, atol=1e-12, rtol=0)
+    assert (plain.predict(before, parents) - image).abs().mean() > 1e-7
+
+
+@pytest.mark.parametrize("option", [{"reference": "factual"}, {"replay": True}])
+def test_composition_holds_at_any_guidance_scale(option, rows):
+    image, parents = rows
+    kept = built(M.SpatialDiffusion, solver="ddim", passes=40, tolerance=1e-10, omega=3.0, **option)
+    lost = built(M.SpatialDiffusion, solver="ddim", passes=40, tolerance=1e-10, omega=3.0)
+    back = kept.predict(kept.abduct(image, parents, UNITS, "x"), parents)
+    torch.testing.assert_close(back, image, atol=1e-6, rtol=0)
+    gone = lost.predict(lost.abduct(image, parents, UNITS, "x"), parents)
+    assert (gone - image).abs().mean() > 1e-4
+
+
+def test_the_code_is_kept_and_the_parents_are_exchanged(rows):
+    image, parents = rows
+    mechanism = built(M.SemanticDiffusion, latent=3)
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    other = {"a": parents["a"] + 1}
+    first, second = mechanism.condition(noise, parents), mechanism.condition(noise, other)
+    assert torch.equal(first[:, :3], noise["z"])
+    assert torch.equal(first[:, :3], second[:, :3])
+    assert (first[:, 3:] != second[:, 3:]).all()
+
+
+@pytest.mark.parametrize(("dropped", "kept"), [("all", 0), ("parents", 3)])
+def test_the_null_token_stands_for_all_or_for_the_parents(dropped, kept, rows):
+    mechanism = built(M.SemanticDiffusion, latent=3, dropped=dropped, omega=2.0)
+    condition = torch.randn(N, 4, dtype=torch.float64)
+    (null,) = mechanism._guidance({}).branches(condition, 1)
+    assert torch.equal(null[:, :kept], condition[:, :kept])
+    assert torch.equal(null[:, kept:], mechanism.network.null[kept:].expand(N, -1))
+    trained = mechanism.network.dropped(condition, torch.ones(N, dtype=torch.bool), mechanism.kept)
+    assert torch.equal(trained, null)
+
+
+def test_correlation_sees_what_repeats_a_parent_and_not_what_does_not():
+    generator = torch.Generator().manual_seed(0)
+    a, free = torch.randn(4000, 1, generator=generator), torch.randn(4000, 1, generator=generator)
+    assert correlation(free, a) < 0.01
+    assert correlation(2 * a, a) > 0.8
+    assert correlation(a.square(), a) > 0.8
+    assert correlation(1e-3 * a, a) < 0.01
+
+
+def test_tokens_bring_the_guided_trajectory_back_and_each_row_has_its_own(rows):
+    image, parents = rows
+    distance, options = [], {"latent": 3, "omega": 3.0, "passes": 40, "rate": 0.05, "stop": 0.0}
+    for passes in (1, 30):
+        mechanism = built(M.DynamicDiffusion, passes_per_level=passes, **options)
+        noise = mechanism.abduct(image, parents, UNITS, "x")
+        assert noise["tokens"].shape == (N, S, 4)
+        distance.append((mechanism.predict(noise, parents) - image).abs().mean())
+    plain = built(M.SemanticDiffusion, latent=3, omega=3.0, passes=40)
+    without = (plain.predict(plain.abduct(image, parents, UNITS, "x"), parents) - image).abs().mean()
+    assert distance[0] < without
+    assert distance[1] < 0.7 * distance[0]
+    part = mechanism.abduct(image[2:4], {"a": parents["a"][2:4]}, Units(torch.arange(2, 4)), "x")
+    torch.testing.assert_close(part["tokens"], noise["tokens"][2:4], atol=1e-6, rtol=0)
+
+
+def test_tokens_cost_two_calls_a_level_and_one_a_pass_forward_and_backward(rows):
+    image, parents = rows
+    mechanism = built(M.DynamicDiffusion, latent=3, solver="explicit ddim", passes_per_level=4, stop=0.0)
+    backward = []
+    hook = mechanism.network.unet.conv_out.register_full_backward_hook(lambda *_: backward.append(1))
+    noise, asked = calls(mechanism, lambda: mechanism.abduct(image, parents, UNITS, "x"))
+    hook.remove()
+    assert len(asked) == S + S * (1 + 4 + 1)
+    assert len(backward) == S * 4
+    assert all(parameter.grad is None for parameter in mechanism.parameters())
+    _, asked = calls(mechanism, lambda: mechanism.predict(noise, parents))
+    assert asked == [2 * N] * S
+
+
+def test_rows_that_are_near_enough_are_not_asked_again(rows):
+    image, parents = rows
+    mechanism = built(M.DynamicDiffusion, latent=3, solver="explicit ddim", passes_per_level=5, stop=1e9)
+    noise, asked = calls(mechanism, lambda: mechanism.abduct(image, parents, UNITS, "x"))
+    assert len(asked) == S + S * (1 + 1 + 1)
+    (null,) = M.SemanticDiffusion._guidance(mechanism, {}).branches(mechanism.condition(noise, parents), 1)
+    assert torch.equal(noise["tokens"], null[:, None].expand(-1, S, -1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (M.SpatialDiffusion, {"solver": "euler"}, "expected solver in"),
+        (M.SpatialDiffusion, {"reference": "nothing"}, "expected reference 'null' or 'factual'"),
+        (M.SpatialDiffusion, {"omega": 2.0, "null_probability": 0.0}, "needs a trained null token.*train again"),
+        (M.SemanticDiffusion, {"latent": 0}, "expected latent >= 1"),
+        (M.SemanticDiffusion, {"encoder": "text"}, "expected encoder 'image'"),
+        (M.SemanticDiffusion, {"dropped": "z"}, "expected dropped in"),
+        (M.DynamicDiffusion, {"omega": 1.0}, "at omega=1 no token is used; give omega > 1"),
+        (M.DynamicDiffusion, {"rate": 0.0}, "rate > 0"),
+        (M.DynamicDiffusion, {"solver": "2m"}, "expected solver 'ddim' or 'explicit ddim'"),
+        (M.DynamicDiffusion, {"replay": True}, "without replay"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_built(kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**options)
