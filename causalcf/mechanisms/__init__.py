@@ -11,3 +11,5 @@ from causalcf.mechanisms.functional import Functional as Functional
 from causalcf.mechanisms.gaussian import Gaussian as Gaussian
 from causalcf.mechanisms.semantic import SemanticDiffusion as SemanticDiffusion
 from causalcf.mechanisms.spatial import SpatialDiffusion as SpatialDiffusion
+from causalcf.mechanisms.vae import HVAE as HVAE
+from causalcf.mechanisms.vae import VAE as VAE

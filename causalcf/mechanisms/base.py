@@ -29,6 +29,7 @@ class Recipe:
         learning_rate: the peak of the cycle.
         weight_decay: of AdamW.
         clip: largest norm of the gradient.
+        skip: norm of the gradient, before clipping, above which a step is not taken.
         ema: decay of the exponential moving average whose weights are kept; 0 keeps the last ones.
         precision: "float32", or "bfloat16" for autocast.
         checkpoint: steps between checkpoints.
@@ -39,6 +40,7 @@ class Recipe:
     learning_rate: float = 1e-2
     weight_decay: float = 0.0
     clip: float = 1.0
+    skip: float = 1e9
     ema: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     checkpoint: int = 200

@@ -26,14 +26,15 @@ class SemanticDiffusion(Diffusion):
     semantic mechanism, https://arxiv.org/abs/2506.07883.
 
     What the parents say need not be in z, but little keeps it out: a code that repeats a parent costs a nat or two, and
-    resists interventions on that parent. `independence` prices the correlation of z with the parents as well.
+    resists interventions on that parent. Hiding the code from the denoiser in some of the training rows makes it read
+    the parents first, which leaves nothing to repeat.
 
     Args:
         latent: width of z.
         kl_weight: price of a nat in z, in squared errors of a pixel; a higher one keeps what the parents say out of z.
         encoder: "image" reads the image alone, as published; "image and parents" can tell what the parents
             explain from what it must encode.
-        independence: price of the squared correlation of z with the parents and their squares; 0 as published.
+        hidden: in which share of the training rows the code is hidden from the denoiser; 0 as published.
         dropped: what the null token stands for in guidance: "all" of z and the parents, as published, or the
             "parents" alone, so that guidance does not exaggerate the code.
         options: those of `Diffusion`.
@@ -44,25 +45,24 @@ class SemanticDiffusion(Diffusion):
         latent: int = 16,
         kl_weight: float = 0.1,
         encoder: Literal["image", "image and parents"] = "image and parents",
-        independence: float = 0.1,
+        hidden: float = 0.3,
         dropped: Dropped = "parents",
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if latent < 1 or kl_weight < 0 or independence < 0:
-            raise ValueError(
-                "SemanticDiffusion: expected latent >= 1, kl_weight >= 0 and independence >= 0, got "
-                f"{latent}, {kl_weight} and {independence}"
-            )
+        if latent < 1 or kl_weight < 0:
+            raise ValueError(f"SemanticDiffusion: expected latent >= 1 and kl_weight >= 0, got {latent}, {kl_weight}")
+        if not 0 <= hidden < 1:
+            raise ValueError(f"SemanticDiffusion: expected 0 <= hidden < 1, got {hidden}")
         if encoder not in ("image", "image and parents"):
             raise ValueError(f"SemanticDiffusion: expected encoder 'image' or 'image and parents', got {encoder!r}")
         if dropped not in get_args(Dropped):
             raise ValueError(f"SemanticDiffusion: expected dropped in {get_args(Dropped)}, got {dropped!r}")
-        self.latent, self.kl_weight, self.independence = latent, kl_weight, independence
+        self.latent, self.kl_weight, self.hidden = latent, kl_weight, hidden
         self.encoder_reads, self.what_is_dropped = encoder, dropped
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        own = {name: getattr(self, name) for name in ("latent", "kl_weight", "independence")}
+        own = {name: getattr(self, name) for name in ("latent", "kl_weight", "hidden")}
         own |= {"encoder": self.encoder_reads, "dropped": self.what_is_dropped}
         return {**own, **super().config()}
 
@@ -81,13 +81,14 @@ class SemanticDiffusion(Diffusion):
         return self.latent if self.what_is_dropped == "parents" else 0
 
     def loss(self, value: Tensor, parents: Parents, generator: torch.Generator | None = None) -> Tensor:
-        """The denoising error under a drawn code, the price of the code, and that of what it repeats."""
+        """The denoising error under a drawn code, and the price of the code."""
         features = self.features(parents, len(value))
         mean, log_variance = (part.float() for part in self.encoder(2 * value - 1, features))
         z = drawn(mean, log_variance, generator).to(features.dtype)
+        hide = torch.rand(len(z), generator=generator, device=z.device) < self.hidden
+        z = torch.where(hide[:, None], self.network.null[: self.latent].to(z.dtype), z)
         error = self._error(value, torch.cat([z, features], 1), generator)
-        price = self.kl_weight * divergence(mean, log_variance) / value[0].numel()
-        return error + price + self.independence * correlation(mean, features.float())
+        return error + self.kl_weight * divergence(mean, log_variance) / value[0].numel()
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Encode the image, then invert the trajectory under code and parents."""
@@ -107,17 +108,3 @@ class SemanticDiffusion(Diffusion):
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102
         return {**super().noise_shapes(), "z": (self.latent,)}
-
-
-def correlation(z: Float[Tensor, "batch latent"], features: Float[Tensor, "batch features"]) -> Float[Tensor, ""]:
-    """Mean over the code of its squared correlations, in this batch, with the features and their squares.
-
-    A tenth is added to the variances, so that what hardly varies does not count.
-    """
-    features = torch.cat([features, features.square()], 1)
-
-    def standard(x: Tensor) -> Tensor:
-        x = x - x.mean(0)
-        return x / (x.square().mean(0) + 0.1).sqrt()
-
-    return (standard(z).T @ standard(features) / len(z)).square().sum(1).mean()

@@ -148,6 +148,12 @@ class _Training(L.LightningModule):
         self.last_loss = loss.item()
         return loss
 
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Take no step along a gradient that is too long; it is not clipped yet here."""
+        slopes = [p.grad for p in self.mechanism.parameters() if p.grad is not None]
+        if torch.nn.utils.get_total_norm(slopes) > self.recipe.skip:
+            optimizer.zero_grad(set_to_none=True)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.average is not None:
             self.average.update_parameters(self.mechanism)

@@ -6,7 +6,6 @@ import torch
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.diffusion.schedule import Schedule
-from causalcf.mechanisms.semantic import correlation
 from causalcf.units import Units
 
 N, S = 6, 12
@@ -117,13 +116,18 @@ def test_the_null_token_stands_for_all_or_for_the_parents(dropped, kept, rows):
     assert torch.equal(trained, null)
 
 
-def test_correlation_sees_what_repeats_a_parent_and_not_what_does_not():
-    generator = torch.Generator().manual_seed(0)
-    a, free = torch.randn(4000, 1, generator=generator), torch.randn(4000, 1, generator=generator)
-    assert correlation(free, a) < 0.01
-    assert correlation(2 * a, a) > 0.8
-    assert correlation(a.square(), a) > 0.8
-    assert correlation(1e-3 * a, a) < 0.01
+@pytest.mark.parametrize("hidden", [0.0, 0.5])
+def test_the_code_is_hidden_in_a_share_of_the_rows(hidden, rows):
+    image, parents = rows
+    mechanism = built(M.SemanticDiffusion, latent=3, hidden=hidden, null_probability=0.0)
+    told = []
+    mechanism.network.register_forward_pre_hook(lambda _, args: told.append(args[2]))
+    for seed in range(40):
+        mechanism.loss(image, parents, torch.Generator().manual_seed(seed))
+    told = torch.cat(told)
+    covered = (told[:, :3] == mechanism.network.null[:3]).all(1)
+    assert abs(covered.double().mean() - hidden) < 0.12
+    assert (told[:, 3:] == mechanism.features(parents, N).repeat(40, 1)).all()
 
 
 def test_tokens_bring_the_guided_trajectory_back_and_each_row_has_its_own(rows):
@@ -172,6 +176,7 @@ def test_rows_that_are_near_enough_are_not_asked_again(rows):
         (M.SpatialDiffusion, {"reference": "nothing"}, "expected reference 'null' or 'factual'"),
         (M.SpatialDiffusion, {"omega": 2.0, "null_probability": 0.0}, "needs a trained null token.*train again"),
         (M.SemanticDiffusion, {"latent": 0}, "expected latent >= 1"),
+        (M.SemanticDiffusion, {"hidden": 1.0}, "expected 0 <= hidden < 1"),
         (M.SemanticDiffusion, {"encoder": "text"}, "expected encoder 'image'"),
         (M.SemanticDiffusion, {"dropped": "z"}, "expected dropped in"),
         (M.DynamicDiffusion, {"omega": 1.0}, "at omega=1 no token is used; give omega > 1"),

@@ -1,0 +1,48 @@
+"""A convolutional decoder: from a flat code and the parents to the mean and scale of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Decoder(nn.Module):
+    """Mean and log scale of every pixel, in [-1, 1], from a vector.
+
+    Args:
+        channels: of the image.
+        size: height and width, divisible by `2 ** (len(widths) - 1)`.
+        inputs: of the vector.
+        widths: channels at each resolution, the finest first.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], inputs: int, widths: Sequence[int] = (32, 64)) -> None:
+        super().__init__()
+        factor = 2 ** (len(widths) - 1)
+        if size[0] % factor or size[1] % factor:
+            raise ValueError(
+                f"VAE: {len(widths)} widths divide the image by {factor}, which {size[0]}x{size[1]} pixels do not "
+                f"allow; use fewer widths or an image whose sides are multiples of {factor}"
+            )
+        height, width = size[0] // factor, size[1] // factor
+        layers: list[nn.Module] = [
+            nn.Linear(inputs, 128),
+            nn.SiLU(),
+            nn.Linear(128, widths[-1] * height * width),
+            nn.Unflatten(1, (widths[-1], height, width)),
+        ]
+        for before, after in zip(reversed(widths), [*reversed(widths[:-1]), None], strict=True):
+            layers += [nn.GroupNorm(8, before), nn.SiLU(), nn.Conv2d(before, before, 3, padding=1)]
+            if after is not None:
+                layers += [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
+        self.body = nn.Sequential(*layers, nn.GroupNorm(8, widths[0]), nn.SiLU())
+        self.head = nn.Conv2d(widths[0], 2 * channels, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, code: Float[Tensor, "batch inputs"]) -> tuple[Tensor, Tensor]:
+        """Mean and log scale."""
+        mean, log_scale = self.head(self.body(code)).chunk(2, 1)
+        return mean, log_scale - 2.0
