@@ -2,7 +2,10 @@
 
 from causalcf.metrics.composition import Composition as Composition
 from causalcf.metrics.effectiveness import Effectiveness as Effectiveness
+from causalcf.metrics.identity import Identity as Identity
+from causalcf.metrics.minimality import Minimality as Minimality
 from causalcf.metrics.moments import NoiseMoments as NoiseMoments
+from causalcf.metrics.realism import Frechet as Frechet
 from causalcf.metrics.report import Report as Report
 from causalcf.metrics.report import evaluate as evaluate
 from causalcf.metrics.reversibility import Reversibility as Reversibility

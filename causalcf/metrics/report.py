@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,8 +88,7 @@ class Report:
                 line.variable,
                 str(line.estimate.n),
                 _number(line.estimate.mean),
-                f"{_number(line.estimate.mean - line.estimate.half_width)} .. "
-                f"{_number(line.estimate.mean + line.estimate.half_width)}",
+                _interval(line.estimate, line.unit),
                 line.unit,
                 f"{line.against} {_number(line.reference.mean)}" if line.reference else "",
             )
@@ -107,6 +107,15 @@ class Report:
         rows = [HEAD, ("---",) * len(HEAD), *self.cells()]
         table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
         return ", ".join(f"{key}: {value}" for key, value in self.about.items()) + "\n\n" + table + "\n"
+
+
+def _interval(estimate: Estimate, unit: str) -> str:
+    if math.isnan(estimate.half_width):
+        return "-"
+    low, high = estimate.mean - estimate.half_width, estimate.mean + estimate.half_width
+    if unit == "share":
+        low, high = max(low, 0.0), min(high, 1.0)
+    return f"{_number(low)} .. {_number(high)}"
 
 
 def _number(value: float) -> str:

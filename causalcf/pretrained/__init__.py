@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from causalcf.networks.classifier import Classifier
+from causalcf.networks.classifier import Classifier, Regressor
 from causalcf.scm import SCM
 from causalcf.storage import FILES
-from causalcf.training.predictors import load_classifier
+from causalcf.training.predictors import load_predictor
 
 __all__ = ["load_judge", "load_pretrained", "pretrained_names"]
 
@@ -47,10 +47,10 @@ def load_pretrained(name: str) -> SCM:
     return SCM.load(ROOT / name)
 
 
-def load_judge(name: str) -> Classifier:
-    """A classifier that comes with the package to judge counterfactuals; no model was trained with it.
+def load_judge(name: str) -> Classifier | Regressor:
+    """A predictor that comes with the package to judge counterfactuals; no model was trained with it.
 
     Args:
         name: `"morphodigits-digit"`, the digit of a MorphoDigits image.
     """
-    return load_classifier(ROOT / name)
+    return load_predictor(ROOT / name)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -14,12 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from causalcf.networks.classifier import Classifier
+from causalcf.networks.classifier import Classifier, Predictor, Regressor
 from causalcf.training.fit import Batches, Rows, quiet
+
+P = TypeVar("P", bound=Predictor)
 
 
 class _Training(L.LightningModule):
-    def __init__(self, network: Classifier, rows: Any, target: str, steps: int, batch: int, seed: int) -> None:
+    def __init__(self, network: Predictor, rows: Any, target: str, steps: int, batch: int, seed: int) -> None:
         super().__init__()
         self.network, self.rows, self.target = network, rows, target
         self.steps, self.batch, self.seed = steps, batch, seed
@@ -29,7 +31,10 @@ class _Training(L.LightningModule):
         return DataLoader(self.rows, sampler=order, batch_size=None, collate_fn=None, generator=torch.Generator())
 
     def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
-        return nn.functional.cross_entropy(self.network(batch["image"]), batch[self.target], label_smoothing=0.05)
+        found, wanted = self.network(batch["image"]), batch[self.target]
+        if isinstance(self.network, Regressor):
+            return nn.functional.smooth_l1_loss(found[:, 0], (wanted - self.network.mean) / self.network.std, beta=0.1)
+        return nn.functional.cross_entropy(found, wanted, label_smoothing=0.05)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=3e-3, weight_decay=0.05)
@@ -53,10 +58,26 @@ def fit_classifier(
     Returns:
         The classifier, in eval mode.
     """
-    channels = rows[0:1]["image"].shape[1]
+    return _fitted(lambda channels: Classifier(channels, classes), rows, target, steps, batch, seed)
+
+
+def fit_regressor(rows: Rows, target: str, *, steps: int = 1500, batch: int = 128, seed: int = 0) -> Regressor:
+    """Train a regressor of the continuous `rows[target]` from `rows["image"]`; see `fit_classifier`."""
+    sample = rows[0 : min(len(rows), 10_000)][target]
+
+    def make(channels: int) -> Regressor:
+        network = Regressor(channels)
+        network.mean.copy_(sample.mean())
+        network.std.copy_(sample.std().clamp_min(1e-6))
+        return network
+
+    return _fitted(make, rows, target, steps, batch, seed)
+
+
+def _fitted(make: Callable[[int], P], rows: Rows, target: str, steps: int, batch: int, seed: int) -> P:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Classifier(channels, classes)
+        network = make(rows[0:1]["image"].shape[1])
         with quiet():
             L.Trainer(
                 accelerator="auto",
@@ -70,26 +91,29 @@ def fit_classifier(
     return network.cpu().eval()
 
 
-def save_classifier(network: Classifier, folder: Path) -> None:
-    """Write a classifier in half precision: config.json and weights.safetensors."""
+KINDS: dict[str, type[Classifier] | type[Regressor]] = {"Classifier": Classifier, "Regressor": Regressor}
+
+
+def save_predictor(network: Classifier | Regressor, folder: Path) -> None:
+    """Write a predictor in half precision: config.json and weights.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in network.state_dict().items()}
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / "weights.safetensors")
-    (folder / "config.json").write_text(json.dumps({"type": "Classifier", "options": network.options}) + "\n")
+    (folder / "config.json").write_text(json.dumps({"type": type(network).__name__, "options": network.options}) + "\n")
 
 
-def load_classifier(folder: Path) -> Classifier:
-    """Read a classifier that `save_classifier` wrote.
+def load_predictor(folder: Path) -> Classifier | Regressor:
+    """Read a predictor that `save_predictor` wrote.
 
     Raises:
         ValueError: files that are damaged or hold something else.
     """
     try:
         config = json.loads((folder / "config.json").read_text())
-        network = Classifier(**config["options"])
+        network = KINDS[config["type"]](**config["options"])
         expected = network.state_dict()
         found = load_file(folder / "weights.safetensors")
         network.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in found.items()})
     except (OSError, json.JSONDecodeError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder} holds no classifier, or a damaged one ({error}); copy it again") from None
+        raise ValueError(f"{folder} holds no predictor, or a damaged one ({error}); copy it again") from None
     return network.eval()

@@ -9,7 +9,7 @@ import torch
 
 from causalcf.data import MorphoDigits
 from causalcf.demo import held
-from causalcf.training.predictors import fit_classifier, save_classifier
+from causalcf.training.predictors import fit_classifier, save_predictor
 
 
 class Independent:
@@ -44,7 +44,7 @@ def main(out: Path = Path("runs/morphodigits-digit"), rows: int = 40_000, steps:
     """
     network = fit_classifier(Independent(rows, seed), "digit", 10, steps=steps, seed=seed)
     test = held("test", 2000)
-    save_classifier(network, out)
+    save_predictor(network, out)
     print(f"accuracy on 2000 test rows: {(network.predict(test['image']) == test['digit']).double().mean():.4f}")
 
 

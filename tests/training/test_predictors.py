@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from causalcf.training.predictors import fit_classifier, load_classifier, save_classifier
+from causalcf.training.predictors import fit_classifier, fit_regressor, load_predictor, save_predictor
 
 
 class Sides:
@@ -15,7 +15,9 @@ class Sides:
         image = 0.3 * torch.rand(n, 1, 8, 8, generator=generator)
         for row, k in enumerate(side.tolist()):
             image[row, :, :, 4 * k : 4 * k + 4] += 0.5
-        self.content = {"image": image, "side": side}
+        level = 10 + 5 * torch.rand(n, generator=generator)
+        image = image * (level / 15).reshape(-1, 1, 1, 1)
+        self.content = {"image": image, "side": side, "level": level}
 
     def __len__(self):
         return len(self.content["side"])
@@ -44,12 +46,22 @@ def test_the_seed_decides_and_nothing_global_is_touched(classifier):
 
 
 def test_it_is_saved_and_loaded(classifier, tmp_path):
-    save_classifier(classifier, tmp_path)
+    save_predictor(classifier, tmp_path)
     test = Sides(seed=1)[:]
-    assert torch.equal(load_classifier(tmp_path).predict(test["image"]), classifier.predict(test["image"]))
+    assert torch.equal(load_predictor(tmp_path).predict(test["image"]), classifier.predict(test["image"]))
     path = tmp_path / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="no classifier, or a damaged one"):
-        load_classifier(tmp_path)
-    with pytest.raises(ValueError, match="no classifier"):
-        load_classifier(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no predictor, or a damaged one"):
+        load_predictor(tmp_path)
+    with pytest.raises(ValueError, match="no predictor"):
+        load_predictor(tmp_path / "nowhere")
+
+
+def test_a_regressor_reads_values_in_their_own_unit_and_is_saved(tmp_path):
+    regressor = fit_regressor(Sides(), "level", steps=150, batch=32)
+    test = Sides(seed=1)[:]
+    found = regressor.predict(test["image"])
+    assert (found - test["level"]).abs().mean() < 0.5 * (test["level"] - test["level"].mean()).abs().mean()
+    save_predictor(regressor, tmp_path)
+    torch.testing.assert_close(load_predictor(tmp_path).predict(test["image"]), found, atol=0.02, rtol=0)
+    assert regressor.features(test["image"][:3]).shape == (3, 128)

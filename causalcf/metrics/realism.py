@@ -1,0 +1,87 @@
+"""Realism: do counterfactuals look like real images, taken together?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from causalcf.interventions import Do
+from causalcf.metrics.tally import Estimate, Label, Tally
+from causalcf.world import World
+
+
+class Frechet(Tally):
+    r"""Frechet distance of Gaussians fitted to features of real images and of counterfactuals (Heusel et al., 2017).
+
+    `|m - m'|^2 + tr(C + C' - 2 (C C')^{1/2})`. The features are those of any encoder, so numbers of different encoders
+    do not compare; neither do those of different n, as the distance falls with n. Beside each stands the distance of
+    the observed rows themselves, which have the same n.
+
+    Args:
+        encode: images -> features `(B, D)`.
+        reference: real images, more than D of them.
+        node: the image.
+    """
+
+    higher_is_better = False
+    title = "Frechet distance"
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], reference: Tensor, node: str = "image") -> None:
+        super().__init__()
+        self.encode, self.node = encode, node
+        with torch.no_grad():
+            self.real = encode(reference).double()
+        if len(self.real) <= self.real.shape[1]:
+            raise ValueError(
+                f"Frechet: expected more reference images than the {self.real.shape[1]} features, got {len(self.real)}"
+            )
+        self.moments: dict[Label, str] = {}
+
+    @torch.no_grad()
+    def seen(self, world: World) -> None:  # noqa: D102
+        self._add(Label(self.title, "", self.node, "-", "observed rows"), world[self.node])
+
+    @torch.no_grad()
+    def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
+        self._add(Label(self.title, name, self.node, "-"), counterfactual[self.node])
+
+    def _add(self, label: Label, images: Tensor) -> None:
+        features = self.encode(images).double().cpu()
+        if label not in self.moments:
+            state, width = f"moments_{len(self.moments)}", features.shape[1]
+            self.moments[label] = state
+            self.add_state(state, torch.zeros(width + 1, width + 1, dtype=torch.float64), dist_reduce_fx="sum")
+        with_one = torch.cat([features, features.new_ones(len(features), 1)], 1)
+        state = self.moments[label]
+        setattr(self, state, getattr(self, state) + (with_one.T @ with_one).to(self.device))
+
+    def compute(self) -> dict[Label, Estimate]:
+        """The distances by label; they have no standard deviation."""
+        mean, covariance = self.real.mean(0).cpu(), torch.cov(self.real.T).cpu()
+        result = {}
+        for label, state in self.moments.items():
+            sums = getattr(self, state).cpu()
+            n = int(sums[-1, -1].round())
+            if n < 2:
+                continue
+            own = sums[:-1, -1] / n
+            spread = (sums[:-1, :-1] - n * torch.outer(own, own)) / (n - 1)
+            result[label] = Estimate(n, frechet(mean, covariance, own, spread), math.nan)
+        return result
+
+
+def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> float:
+    """The Frechet distance of two Gaussians.
+
+    Example:
+        >>> eye = torch.eye(2, dtype=torch.float64)
+        >>> frechet(torch.zeros(2).double(), eye, torch.ones(2).double(), 4 * eye)
+        4.0
+    """
+    root = torch.from_numpy(scipy.linalg.sqrtm((covariance @ other_covariance).numpy()).real)
+    apart = (mean - other_mean).square().sum()
+    return round(float(apart + (covariance + other_covariance - 2 * root).diagonal().sum()), 9)

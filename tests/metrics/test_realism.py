@@ -1,0 +1,132 @@
+"""Minimality, realism and identity against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from causalcf import do, shift
+from causalcf.metrics import Frechet, Identity, Minimality
+from causalcf.metrics.minimality import NOTHING
+from tests.metrics.test_metrics import N, make, make_rows
+
+
+def flat(x):
+    return x.flatten(1)
+
+
+def gaussian(x):
+    return flat(x), torch.zeros_like(flat(x)) - 2.0
+
+
+def reference(count=400, seed=9):
+    generator = torch.Generator().manual_seed(seed)
+    a, k = 1 + 0.2 * torch.randn(count, generator=generator), torch.randint(2, (count,), generator=generator)
+    x = (a / 4 + k / 8).reshape(-1, 1, 1, 1) + 0.02 * torch.randn(count, 1, 2, 2, generator=generator)
+    return {"a": a, "k": k, "x": x.clamp(0, 1)}
+
+
+def only(metric, action, **options):
+    world = make(**options).observe(make_rows())
+    metric.update(world)
+    metric.update(world, action, repr(action), world.do(action))
+    found = metric.compute()
+    return next(value for label, value in found.items() if label.action and not label.reference), found
+
+
+def test_doing_nothing_scores_what_the_formula_says():
+    assert math.isclose(NOTHING, 0.29539, abs_tol=1e-5)
+    for form in ("corrected", "published"):
+        metric = Minimality(gaussian, reference(), "x", form)
+        _, found = only(metric, do(k=1))
+        nothing = next(value for label, value in found.items() if label.reference == "doing nothing")
+        assert math.isclose(nothing.mean, NOTHING, abs_tol=1e-6)
+    original = Minimality(gaussian, reference(), "x", weight=0.5)
+    _, found = only(original, do(k=1))
+    nothing = next(value for label, value in found.items() if label.reference == "doing nothing")
+    assert math.isclose(nothing.mean + math.log(2), math.log(1 + math.e), abs_tol=1e-6)
+
+
+def test_minimality_of_one_row_is_that_of_the_definition():
+    real, world = reference(), make().observe(make_rows())
+    action = do(k=1 - world["k"])
+    metric = Minimality(gaussian, real, "x")
+    metric.update(world, action, "flip", world.do(action))
+    apart = lambda x, y: 0.5 * ((x - y) ** 2 / math.exp(-2.0)).flatten().double().mean()  # noqa: E731
+    scores = []
+    for row in range(N):
+        here, there = world["x"][row], world.do(action)["x"][row]
+        div = apart(there, here)
+        other = torch.stack([apart(x, here) for x, k in zip(real["x"], real["k"], strict=True) if k != world["k"][row]])
+        same = torch.stack([apart(x, here) for x, k in zip(real["x"], real["k"], strict=True) if k == world["k"][row]])
+        nearer, further = (other <= div).double().mean(), (same >= div).double().mean()
+        scores.append(math.log(0.8 * math.exp(nearer) + 0.2 * math.exp(further)))
+    assert math.isclose(_value(metric), np.mean(scores), rel_tol=1e-6)
+
+
+def _value(metric):
+    return next(value.mean for label, value in metric.compute().items() if not label.reference)
+
+
+def test_the_published_form_takes_the_mean_for_the_log_variance():
+    a, b = torch.tensor([[0.3, -0.2]]).double(), torch.tensor([[0.1, 0.4]]).double()
+    metric = Minimality(gaussian, reference(), "x", "published")
+    found = metric._divergence_of_rows((a, a * 0 - 5), (b, b * 0 + 5))
+    wrong = torch.distributions.Normal(a, (a / 2).exp())
+    other = torch.distributions.Normal(b, (b / 2).exp())
+    torch.testing.assert_close(found, torch.distributions.kl_divergence(wrong, other).mean(1))
+    right = Minimality(gaussian, reference(), "x")._divergence_of_rows((a, a * 0 - 1), (b, b * 0 + 1))
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Normal(a, math.exp(-0.5)), torch.distributions.Normal(b, math.exp(0.5))
+    )
+    torch.testing.assert_close(right, expected.mean(1))
+
+
+def test_frechet_distance_is_that_of_numpy_and_adds_up_over_batches():
+    real, world = reference()["x"], make().observe(make_rows())
+    moved = world.do(k=1)
+    whole, parts = Frechet(flat, real, "x"), Frechet(flat, real, "x")
+    whole.update(world, do(k=1), "k", moved)
+    for index in (slice(0, 13), slice(13, N)):
+        part = make().observe({name: value[index] for name, value in make_rows().items()})
+        parts.update(part, do(k=1), "k", part.do(k=1))
+    first, second = (metric.compute().popitem()[1] for metric in (whole, parts))
+    x, y = flat(real).double().numpy(), flat(moved["x"]).double().numpy()
+    cx, cy = np.cov(x.T), np.cov(y.T)
+    expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(cx + cy - 2 * scipy.linalg.sqrtm(cx @ cy).real)
+    assert math.isclose(first.mean, expected, rel_tol=1e-5)
+    assert math.isclose(second.mean, expected, rel_tol=1e-4)
+    assert first.n == second.n == N
+    assert math.isnan(first.sd)
+
+
+def test_frechet_distance_of_observed_rows_stands_beside():
+    _, found = only(Frechet(flat, reference()["x"], "x"), do(k=1))
+    assert {label.reference for label in found} == {"observed rows", ""}
+    beside, moved = (next(v.mean for label, v in found.items() if bool(label.reference) is r) for r in (True, False))
+    assert 0 <= beside < moved
+
+
+def test_identity_against_the_observation_and_the_reconstruction():
+    _, found = only(Identity("x"), do(a=shift(0.4)), leak=0.02)
+    by_kind = {label.metric: value.mean for label, value in found.items()}
+    assert math.isclose(by_kind["identity, to the observation"], 255 * 0.12, rel_tol=1e-4)
+    assert math.isclose(by_kind["identity, to the reconstruction"], 255 * 0.1, rel_tol=1e-4)
+    _, found = only(Identity("x", encode=flat), do(a=shift(0.0)))
+    assert all(abs(value.mean) < 1e-9 for value in found.values())
+    assert {label.unit for label in found} == {"1 - cosine"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: Minimality(gaussian, reference(50), "x"), "at least 100 reference rows, got 50"),
+        (lambda: Minimality(gaussian, reference(), "x", "wrong"), "expected form in"),
+        (lambda: Frechet(flat, reference(4)["x"], "x"), "more reference images than the 4 features"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong()
