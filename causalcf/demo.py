@@ -82,7 +82,7 @@ def semantic_morphodigits(folder: Path, steps: int = 5000, rows: int = 60_000, s
     )
     image = M.SemanticDiffusion(
         latent=24,
-        kl_weight=0.1,
+        kl_weight=0.02,
         widths=(64, 128),
         attention=True,
         patch=2,

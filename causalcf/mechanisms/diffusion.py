@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from causalcf.diffusion.calibration import Calibrated
 from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser, Images
 from causalcf.diffusion.guidance import Anchored, ClassifierFree, Guidance, NoGuidance, guided
 from causalcf.diffusion.multistep import Multistep
+from causalcf.diffusion.readers import Reader, Reading
 from causalcf.diffusion.replay import Replay, remembered, residuals
 from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
 from causalcf.diffusion.schedule import Kind, Schedule, Spacing
@@ -22,7 +25,7 @@ from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recip
 from causalcf.mechanisms.features import Features
 from causalcf.networks.unet import ConditionalUNet
 from causalcf.units import Units
-from causalcf.variables import Image
+from causalcf.variables import Continuous, Image
 
 RECIPE = Recipe(
     steps=6000,
@@ -57,7 +60,7 @@ class Diffusion(Mechanism):
 
     Noise sites: "u", the image-shaped noise of the highest level; "e", that of the lowest; "w", the second image of a
     reversible solver; "r", the residuals of replay, one image per level; "c", the factual condition, where guidance
-    refers to it.
+    refers to it; "h.<parent>", by how much a reader of the factual image is off, where readers steer.
 
     Args:
         widths: channels of the UNet at each resolution.
@@ -86,6 +89,9 @@ class Diffusion(Mechanism):
     exact = False
     has_density = False
     stochastic_abduction = True
+    readers: Mapping[str, Reader] = MappingProxyType({})
+    steered_by: Literal["reading", "omega"] = "reading"
+    reading_tolerance: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
         self,
@@ -191,12 +197,48 @@ class Diffusion(Mechanism):
         """How many entries of the condition the null token leaves as they are."""
         return 0
 
-    def _guidance(self, noise: Noise) -> Guidance:
-        if self.omega == 1:
-            return NoGuidance()
-        if "c" in noise:
-            return Anchored(self.omega, noise["c"])
-        return ClassifierFree(self.omega, self.network.null, self.kept)
+    def steer(
+        self,
+        readers: Mapping[str, Reader],
+        by: Literal["reading", "omega"] = "reading",
+        tolerance: Mapping[str, float] | None = None,
+    ) -> Self:
+        """Let predictors of the parents steer prediction; they are not saved with the mechanism.
+
+        Args:
+            readers: parent -> what reads it from images in [0, 1]. Do not judge the result by the same predictors.
+            by: "reading" changes the clean image as little as it takes for the continuous parents to read as intended,
+                relative to how the factual image reads; "omega" takes, row by row, the smallest guidance scale at
+                which all parents read as intended.
+            tolerance: for "omega": parent -> how far a reading may be off.
+        """
+        unknown = [name for name in readers if name not in self.parents]
+        if unknown:
+            raise ValueError(f"steer: {unknown[0]} is no parent of this image; it has {', '.join(self.parents)}")
+        discrete = [name for name in readers if not isinstance(self.parents[name], Continuous)]
+        if by == "reading" and discrete:
+            raise ValueError(
+                f"steer: {discrete[0]} is a class, which has no distance; leave it out, or take by='omega'"
+            )
+        if by == "omega" and self.null_probability == 0:
+            raise ValueError(
+                "steer: by='omega' needs a trained null token, but null_probability=0 never trains it; "
+                "train with null_probability=0.1, or take by='reading'"
+            )
+        if by == "omega" and set(tolerance or ()) != set(readers):
+            raise ValueError(f"steer: by='omega' needs a tolerance for each of {', '.join(readers)}")
+        self.readers, self.steered_by, self.reading_tolerance = dict(readers), by, dict(tolerance or {})
+        return self
+
+    def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
+        free = ClassifierFree(self.omega, self.network.null, self.kept)
+        if self.readers and self.steered_by == "omega" and parents is not None:
+            return Calibrated(free, self.readers, parents, self.reading_tolerance)
+        plain = NoGuidance() if self.omega == 1 else Anchored(self.omega, noise["c"]) if "c" in noise else free
+        if self.readers and parents is not None:
+            targets = {name: parents[name] + noise.get(f"h.{name}", 0.0) for name in self.readers}
+            return plain + Reading(self.readers, targets)
+        return plain
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":
@@ -212,7 +254,9 @@ class Diffusion(Mechanism):
         return self.features(parents, len(noise["u"]))
 
     @torch.no_grad()
-    def _inverted(self, value: Tensor, condition: Tensor, units: Units, key: str) -> tuple[Noise, list[Images]]:
+    def _inverted(
+        self, value: Tensor, condition: Tensor, parents: Parents, units: Units, key: str
+    ) -> tuple[Noise, list[Images]]:
         """The noise sites of a trajectory, accumulated in float64, and the images it passed through."""
         denoiser = self._denoiser()
         levels, solver = denoiser.levels, SOLVERS[self.solver](self)
@@ -225,10 +269,14 @@ class Diffusion(Mechanism):
             noise = {"u": u, "e": e}
             if second:
                 noise["w"] = second[0]
+            if self.steered_by == "reading":
+                image = value.to(self.dtype)
+                noise |= {f"h.{name}": reader(image) - parents[name] for name, reader in self.readers.items()}
             if self.omega != 1 and self.reference == "factual":
                 noise["c"] = condition
             if self.replay:
-                again = model if self.omega == 1 else guided(denoiser, condition, self._guidance(noise))
+                plain = self.omega == 1 and not self.readers
+                again = model if plain else guided(denoiser, condition, self._guidance(noise, parents))
                 noise["r"] = torch.stack(residuals(again, path, (u, *second), levels, solver), 1)
         return noise, path
 
@@ -242,7 +290,7 @@ class Diffusion(Mechanism):
         """Follow the guided trajectory down from the noise, and keep the image within [0, 1]."""
         denoiser = self._denoiser()
         levels, solver = denoiser.levels, SOLVERS[self.solver](self)
-        model = guided(denoiser, self.condition(noise, parents), self._guidance(noise))
+        model = guided(denoiser, self.condition(noise, parents), self._guidance(noise, parents))
         start = tuple(noise[site].double() for site in ("u", "w") if site in noise)
         if "r" in noise:
             solver = Replay(solver, noise["r"].unbind(1))

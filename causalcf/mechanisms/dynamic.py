@@ -81,7 +81,7 @@ class DynamicDiffusion(SemanticDiffusion):
     def keeps_path(self) -> bool:  # noqa: D102
         return True
 
-    def _guidance(self, noise: Noise) -> Guidance:
+    def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
         if "tokens" not in noise:
-            return super()._guidance(noise)
+            return super()._guidance(noise, parents)
         return Anchored(self.omega, noise["tokens"])

@@ -36,7 +36,8 @@ class SemanticDiffusion(Diffusion):
             explain from what it must encode.
         hidden: in which share of the training rows the code is hidden from the denoiser; 0 as published.
         dropped: what the null token stands for in guidance: "all" of z and the parents, as published, or the
-            "parents" alone, so that guidance does not exaggerate the code.
+            "parents" alone. The latter does not exaggerate the code, but pays it for repeating the parents, which it
+            must replace in the rows that lack them.
         options: those of `Diffusion`.
     """
 
@@ -46,7 +47,7 @@ class SemanticDiffusion(Diffusion):
         kl_weight: float = 0.1,
         encoder: Literal["image", "image and parents"] = "image and parents",
         hidden: float = 0.3,
-        dropped: Dropped = "parents",
+        dropped: Dropped = "all",
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -99,7 +100,7 @@ class SemanticDiffusion(Diffusion):
         features = self.features(parents, len(value))
         with self._autocast():
             z = self.encoder(2 * value.to(features.dtype) - 1, features)[0].to(features.dtype)
-        noise, path = self._inverted(value, torch.cat([z, features], 1), units, key)
+        noise, path = self._inverted(value, torch.cat([z, features], 1), parents, units, key)
         return {**noise, "z": z}, path
 
     def condition(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch features"]:  # noqa: D102

@@ -20,4 +20,4 @@ class SpatialDiffusion(Diffusion):
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Invert the trajectory under the parents."""
-        return self._inverted(value, self.features(parents, len(value)), units, key)[0]
+        return self._inverted(value, self.features(parents, len(value)), parents, units, key)[0]

@@ -169,6 +169,48 @@ def test_rows_that_are_near_enough_are_not_asked_again(rows):
     assert torch.equal(noise["tokens"], null[:, None].expand(-1, S, -1))
 
 
+def brightness(image):
+    return 10 * image.flatten(1).mean(1)
+
+
+@pytest.mark.parametrize("replay", [False, True])
+def test_readers_steer_relative_to_how_the_factual_image_reads(replay, rows):
+    image, parents = rows
+    mechanism = built(M.SpatialDiffusion, solver="2m", replay=replay).steer({"a": brightness})
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    torch.testing.assert_close(noise["h.a"], brightness(image) - parents["a"])
+    moved = mechanism.predict(noise, {"a": parents["a"] + 0.5})
+    plain = built(M.SpatialDiffusion, solver="2m", replay=replay)
+    unmoved = plain.predict(plain.abduct(image, parents, UNITS, "x"), {"a": parents["a"] + 0.5})
+    aim = brightness(image) + 0.5
+    assert (brightness(moved) - aim).abs().mean() < 0.2 * (brightness(unmoved) - aim).abs().mean()
+    back = mechanism.predict(noise, parents)
+    assert ((back - image).abs().mean() < 1e-10) == replay
+
+
+def test_a_calibrated_scale_costs_no_further_calls(rows):
+    image, parents = rows
+    mechanism = built(M.SpatialDiffusion, solver="2m").steer({"a": brightness}, by="omega", tolerance={"a": 0.1})
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    _, asked = calls(mechanism, lambda: mechanism.predict(noise, {"a": parents["a"] + 0.5}))
+    assert asked == [2 * N] * S
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (({"b": brightness},), "b is no parent of this image; it has a"),
+        (({"a": brightness}, "omega"), "needs a tolerance for each of a"),
+    ],
+)
+def test_readers_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        built(M.SpatialDiffusion).steer(*arguments)
+    untrained = built(M.SpatialDiffusion, null_probability=0.0)
+    with pytest.raises(ValueError, match=r"needs a trained null token.*by='reading'"):
+        untrained.steer({"a": brightness}, "omega", {"a": 0.1})
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [

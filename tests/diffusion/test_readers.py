@@ -1,0 +1,120 @@
+"""Guidance by what predictors read, on the linear-Gaussian image model."""
+
+import pytest
+import torch
+
+from causalcf.diffusion.calibration import Calibrated
+from causalcf.diffusion.guidance import ClassifierFree, NoGuidance, guided
+from causalcf.diffusion.multistep import Multistep
+from causalcf.diffusion.readers import Reading
+from causalcf.diffusion.trajectory import generate, invert
+from tests.diffusion.linear import LinearModel
+
+
+class Mean:
+    """Reads the mean of an image, times ten; the gradient is the same everywhere."""
+
+    def __call__(self, image):
+        return 10 * image.flatten(1).mean(1)
+
+
+class Left:
+    """Reads the left half."""
+
+    def __call__(self, image):
+        return 4 * image[..., :2].flatten(1).mean(1)
+
+
+def read_of(x):
+    return (x + 1) / 2
+
+
+def setup(steps=20):
+    linear = LinearModel(kind="cosine")
+    denoiser = linear.denoiser(steps)
+    noise = invert(guided(denoiser, linear.a, NoGuidance()), linear.x, denoiser.levels, Multistep())
+    return linear, denoiser, noise
+
+
+def test_the_readings_reach_their_targets_together():
+    linear, denoiser, noise = setup()
+    readers = {"mean": Mean(), "left": Left()}
+    targets = {name: reader(read_of(linear.x)) + 0.7 for name, reader in readers.items()}
+    model = guided(denoiser, linear.a, Reading(readers, targets))
+    image = generate(model, noise, denoiser.levels, Multistep())
+    plain = generate(guided(denoiser, linear.a, NoGuidance()), noise, denoiser.levels, Multistep())
+    for name, reader in readers.items():
+        before = (reader(read_of(plain)) - targets[name]).abs().mean()
+        after = (reader(read_of(image)) - targets[name]).abs().mean()
+        assert after < 0.02 * before
+
+
+def test_the_change_is_the_least_that_reaches_the_target():
+    linear, _, _ = setup()
+    reading = Reading({"mean": Mean()}, {"mean": Mean()(read_of(linear.x)) + 1.0})
+    change = -reading._needed(linear.x)
+    torch.testing.assert_close(Mean()(read_of(linear.x + change)), Mean()(read_of(linear.x)) + 1.0, atol=1e-4, rtol=0)
+    torch.testing.assert_close(change, change.flatten(1).mean(1).reshape(-1, 1, 1, 1).expand_as(change))
+
+
+def test_where_noise_outweighs_signal_nothing_is_read():
+    linear, denoiser, _ = setup()
+    asked = []
+
+    def reader(image):
+        asked.append(len(image))
+        return Mean()(image)
+
+    model = guided(denoiser, linear.a, Reading({"mean": reader}, {"mean": torch.zeros(6)}, ratio=2.0))
+    generate(model, linear.xi, denoiser.levels, Multistep())
+    levels = denoiser.levels
+    assert len(asked) == int((levels.alpha[1:] >= 2 * levels.sigma[1:]).sum())
+
+
+def test_each_row_takes_the_smallest_scale_that_reads_as_intended():
+    linear, denoiser, _ = setup()
+    free = ClassifierFree(7.0, linear.null)
+    k = 2
+    model = guided(denoiser, linear.a, NoGuidance())
+    x = denoiser.levels.alpha[k].item() * linear.x
+    readings = []
+    omegas = (1.0, 1.5, 2.0, 3.0)
+    for omega in omegas:
+        e = guided(denoiser, linear.a, ClassifierFree(omega, linear.null))(x, k, None)
+        clean = (x - denoiser.levels.sigma[k].item() * e) / denoiser.levels.alpha[k].item()
+        readings.append(Mean()(read_of(clean).clamp(0, 1)))
+    readings = torch.stack(readings)
+    want = torch.tensor([0, 1, 2, 3, 1, 0])
+    targets = {"mean": readings[want, torch.arange(6)]}
+    found = Calibrated(free, {"mean": Mean()}, targets, {"mean": 1e-9}, omegas)
+    guided(denoiser, linear.a, found)(x, k, None)
+    assert torch.equal(found.chosen[k], torch.tensor(omegas, dtype=torch.float64)[want])
+    loose = Calibrated(free, {"mean": Mean()}, targets, {"mean": 1e9}, omegas)
+    pushed = guided(denoiser, linear.a, loose)(x, k, None)
+    torch.testing.assert_close(pushed, model(x, k, None))
+    far = Calibrated(
+        free, {"mean": Mean()}, {"mean": readings[3] + (readings[3] - readings[0])}, {"mean": 1e-9}, omegas
+    )
+    guided(denoiser, linear.a, far)(x, k, None)
+    assert (far.chosen[k] == 3.0).all()
+
+
+def test_a_class_is_read_right_or_wrong():
+    linear, denoiser, _ = setup()
+    free = ClassifierFree(1.0, linear.null)
+    bright = lambda image: (image.flatten(1).mean(1) > 0.5).long()  # noqa: E731
+    x = denoiser.levels.alpha[2].item() * linear.x
+    now = bright(read_of(linear.x))
+    kept = Calibrated(free, {"bright": bright}, {"bright": now}, {"bright": 0.0})
+    guided(denoiser, linear.a, kept)(x, 2, None)
+    assert kept.chosen[2].min() >= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"omegas": (2.0, 1.0)}, "rising omegas"), ({"targets": {}}, "no target or no tolerance")],
+)
+def test_what_cannot_be_calibrated_is_refused(options, message):
+    given = {"targets": {"mean": torch.zeros(6)}, "tolerance": {"mean": 0.1}} | options
+    with pytest.raises(ValueError, match=message):
+        Calibrated(ClassifierFree(1.0, torch.zeros(3)), {"mean": Mean()}, **given)
