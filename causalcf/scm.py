@@ -248,6 +248,32 @@ class SCM(nn.Module):
                 elif isinstance(step, Replace):
                     step.mechanism.build(self.graph[name], {p: self.graph[p] for p in self.graph.parents(name)})
 
+    def using(self, **mechanisms: Mechanism | Mapping[str, Any]) -> SCM:
+        """The same model with other options of some mechanisms, or other mechanisms; nothing is copied or refitted.
+
+        Args:
+            mechanisms: variable -> options to change, as for `Mechanism.but`, or a built mechanism of that variable.
+
+        Example:
+            `scm.using(image={"steps": 100, "omega": 1.5})`
+        """
+        self.graph.require(*mechanisms)
+        nodes = self.mechanisms
+        for name, change in mechanisms.items():
+            try:
+                nodes[name] = change if isinstance(change, Mechanism) else nodes[name].but(**change)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+            wanted = {parent: self.graph[parent] for parent in self.graph.parents(name)}
+            built = nodes[name].built
+            if not built or (nodes[name].variable, nodes[name].parents) != (self.graph[name], wanted):
+                raise ValueError(
+                    f"{name}: the mechanism was not built for this variable and its parents; use .but(...)"
+                )
+        changed = copy.copy(self)
+        changed._modules = {**self._modules, "_nodes": nn.ModuleList(nodes.values())}
+        return changed
+
     # ---- bridges
 
     def to_pyro(self) -> Callable[[int], dict[str, Tensor]]:

@@ -104,6 +104,33 @@ class Mechanism(nn.Module, ABC):
             self._build()
         self.to(device, dtype)
 
+    def but(self, kind: type[Mechanism] | None = None, **options: Any) -> Mechanism:
+        """The same fitted mechanism with other options, which are validated; weights are shared.
+
+        Args:
+            kind: another class that can hold these weights, for example `DynamicDiffusion` for a `SemanticDiffusion`.
+            options: what to change; anything that decides the shape of the weights cannot be.
+
+        Raises:
+            ValueError: an option that does not exist, is out of range, or asks for other weights.
+        """
+        kind = kind or type(self)
+        try:
+            made = kind(**{**self.config(), **options}).build(self.variable, self.parents)
+        except TypeError as error:
+            raise ValueError(f"{kind.__name__}: {error}") from None
+        made.to(self.device, self.dtype)
+        try:
+            made.load_state_dict(self.state_dict(), assign=True)
+        except RuntimeError as error:
+            asked = ", ".join(options) or kind.__name__
+            raise ValueError(
+                f"{kind.__name__}: {asked} would need other weights than those of this {type(self).__name__} "
+                f"({str(error).splitlines()[-1].strip()}); change them before fit"
+            ) from None
+        made.fitted = self.fitted
+        return made.train(self.training)
+
     @abstractmethod
     def _build(self) -> None: ...
 

@@ -211,6 +211,30 @@ def test_readers_that_do_not_fit_are_refused(arguments, message):
         untrained.steer({"a": brightness}, "omega", {"a": 0.1})
 
 
+def test_options_change_without_a_refit_and_weights_are_shared(rows):
+    image, parents = rows
+    graph = cf.CausalGraph("a -> x", a=cf.Continuous(), x=cf.Image(1, 8, 8))
+    scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "x": M.SemanticDiffusion(widths=(8, 8), latent=3, steps=9)})
+    scm.mechanisms["x"].fitted = True
+    evidence = {"x": image.float(), "a": parents["a"].float()}
+    fast = scm.using(x={"steps": 4, "solver": "2m"})
+    assert (fast.mechanism("x").steps, scm.mechanism("x").steps) == (4, 9)
+    assert fast.mechanism("x").network.null.data_ptr() == scm.mechanism("x").network.null.data_ptr()
+    assert fast.mechanism("a") is scm.mechanism("a")
+    _, asked = calls(fast.mechanism("x"), lambda: fast.observe(evidence).noise["x"])
+    assert len(asked) == 4
+    tokens = scm.using(x=scm.mechanism("x").but(M.DynamicDiffusion, omega=2.0, steps=3, passes_per_level=1))
+    assert tokens.observe(evidence).noise["x"]["tokens"].shape == (N, 3, 4)
+    with pytest.raises(ValueError, match=r"x: SemanticDiffusion: latent would need other weights.*before fit"):
+        scm.using(x={"latent": 5})
+    with pytest.raises(ValueError, match=r"x: SemanticDiffusion: .*unexpected keyword argument 'speed'"):
+        scm.using(x={"speed": 5})
+    with pytest.raises(ValueError, match="x: SemanticDiffusion: expected solver in"):
+        scm.using(x={"solver": "fast"})
+    with pytest.raises(ValueError, match="not built for this variable"):
+        scm.using(x=M.SpatialDiffusion())
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [

@@ -1,0 +1,57 @@
+"""The models of Morpho-MNIST that are compared: one graph, one data set, other mechanisms of the image."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import causalcf as cf
+from causalcf import mechanisms as M
+from causalcf.mechanisms import Recipe
+
+UNET: dict[str, Any] = {
+    "widths": (64, 128),
+    "attention": True,
+    "patch": 2,
+    "schedule": "cosine",
+    "prediction": "v",
+    "solver": "2m",
+    "steps": 25,
+    "replay": True,
+}
+DIFFUSION = Recipe(
+    steps=5000, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+)
+VARIATIONAL = Recipe(
+    steps=8000, batch=128, learning_rate=1e-3, weight_decay=0.01, clip=50.0, skip=500.0, ema=0.999, checkpoint=500
+)
+NAMES = ("spatial", "semantic", "hvae", "vae")
+
+
+def mechanism(name: str, steps: int | None = None) -> cf.Mechanism:
+    """The image's mechanism, unfitted.
+
+    Args:
+        name: one of `NAMES`.
+        steps: optimiser steps, instead of the recipe's.
+    """
+    if name not in NAMES:
+        raise ValueError(f"expected a model of {', '.join(NAMES)}, got {name!r}")
+    recipe = DIFFUSION if name in ("spatial", "semantic") else VARIATIONAL
+    recipe = recipe if steps is None else recipe.but(steps=steps)
+    if name == "spatial":
+        return M.SpatialDiffusion(**UNET, recipe=recipe)
+    if name == "semantic":
+        return M.SemanticDiffusion(latent=24, kl_weight=0.02, **UNET, recipe=recipe)
+    if name == "hvae":
+        return M.HVAE(widths=(32, 64, 96), blocks=2, latent=8, recipe=recipe)
+    return M.VAE(latent=16, recipe=recipe)
+
+
+def folder(kind: str) -> Path:
+    """Where the official files lie: `$CAUSALCF_DATA/morphomnist`, or `mnist` beside it."""
+    root = os.environ.get("CAUSALCF_DATA")
+    if not root:
+        raise SystemExit("set CAUSALCF_DATA to the folder that holds morphomnist/ and mnist/")
+    return Path(root) / kind

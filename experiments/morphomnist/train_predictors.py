@@ -1,0 +1,59 @@
+"""Train what reads attributes from images of Morpho-MNIST: judges, and readers that steer; never the same networks.
+
+CAUSALCF_DATA=folder python -m experiments.morphomnist.train_predictors
+"""
+
+from pathlib import Path
+
+import torch
+
+from causalcf.data import MorphoMNIST
+from causalcf.training.predictors import fit_classifier, fit_regressor, save_predictor
+from experiments.morphomnist.models import folder
+
+SEEDS = {"judge": 100, "reader": 200}
+
+
+def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 3000) -> None:
+    """Fit a classifier of the digit and regressors of thickness and intensity, one set to judge and one to steer.
+
+    Judges learn on the last half of the training rows, readers on the first.
+
+    Args:
+        out: folder of `judge-digit`, `judge-thickness`, `reader-thickness`, ...
+        steps: optimiser steps of each.
+    """
+    data, test = MorphoMNIST(folder("morphomnist"), "train", val=5000), MorphoMNIST(folder("morphomnist"), "test")
+    half = len(data) // 2
+    rows = {"judge": data[range(half, len(data))], "reader": data[range(half)]}
+    seen = test[:2000]
+    for role, seed in SEEDS.items():
+        table = _Table(rows[role])
+        for name in ("digit", "thickness", "intensity"):
+            if name == "digit":
+                network = fit_classifier(table, name, 10, steps=steps, seed=seed)
+            else:
+                network = fit_regressor(table, name, steps=steps, seed=seed)
+            save_predictor(network, out / f"{role}-{name}")
+            found = network.predict(seen["image"])
+            if name == "digit":
+                print(f"{role}-{name}: accuracy {(found == seen[name]).double().mean():.4f} on 2000 test rows")
+            else:
+                print(f"{role}-{name}: mean absolute error {(found - seen[name]).abs().mean():.4f} on 2000 test rows")
+
+
+class _Table:
+    def __init__(self, content: dict[str, torch.Tensor]) -> None:
+        self.content = content
+
+    def __len__(self) -> int:
+        return len(self.content["digit"])
+
+    def __getitem__(self, index: list[int] | slice) -> dict[str, torch.Tensor]:
+        return {name: value[index] for name, value in self.content.items()}
+
+
+if __name__ == "__main__":
+    from jsonargparse import auto_cli
+
+    auto_cli(main)
