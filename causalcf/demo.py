@@ -62,7 +62,7 @@ def oracles() -> dict[str, Oracle]:
     return {**MorphoDigits.oracles(), "digit": load_judge("morphodigits-digit").predict}
 
 
-def semantic_morphodigits(folder: Path, steps: int = 5000, rows: int = 60_000, seed: int = 0) -> SCM:
+def semantic_morphodigits(folder: Path, steps: int = 4500, rows: int = 60_000, seed: int = 0) -> SCM:
     """Fit the model that ships as `morphodigits-semantic`; killed and called again, it goes on where it was.
 
     Args:

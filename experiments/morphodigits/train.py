@@ -8,7 +8,7 @@ from pathlib import Path
 from causalcf.demo import semantic_morphodigits
 
 
-def main(out: Path = Path("runs/morphodigits-semantic"), steps: int = 5000, rows: int = 60_000, seed: int = 0) -> None:
+def main(out: Path = Path("runs/morphodigits-semantic"), steps: int = 4500, rows: int = 60_000, seed: int = 0) -> None:
     """Fit every mechanism and save the model; started again after a kill, it goes on.
 
     Args:
