@@ -26,15 +26,16 @@ class Effectiveness(Tally):
         oracles: variable -> a function of images `(B, C, H, W)` in [0, 1] that gives its value, shape `(B,)`.
             Oracles must not have been used in training or guidance.
         node: the image they look at.
+        named: what tables call the oracles, to tell several kinds of them apart.
     """
 
     title = "effectiveness"
 
-    def __init__(self, oracles: Mapping[str, Oracle], node: str = "image") -> None:
+    def __init__(self, oracles: Mapping[str, Oracle], node: str = "image", named: str = "oracle") -> None:
         super().__init__()
         if not oracles:
             raise ValueError("Effectiveness: expected at least one oracle, for example {'digit': classifier}")
-        self.oracles, self.node = dict(oracles), node
+        self.oracles, self.node, self.named = dict(oracles), node, named
 
     @torch.no_grad()
     def seen(self, world: World) -> None:  # noqa: D102
@@ -51,12 +52,16 @@ class Effectiveness(Tally):
                 moved = (meant - was).abs() > 1e-6
                 if moved.any():
                     bias = ((read - meant) * (meant - was).sign())[moved]
-                    self.tally(Label("signed bias", name, variable, unit_of(world, variable)), bias)
+                    self.tally(Label(self._bias, name, variable, unit_of(world, variable)), bias)
+
+    @property
+    def _bias(self) -> str:
+        return "signed bias" if self.named == "oracle" else f"signed bias of {self.named}"
 
     def _label(self, world: World, action: str, variable: str, reference: str = "") -> Label:
         if world[variable].is_floating_point():
-            return Label("error of oracle", action, variable, unit_of(world, variable), reference)
-        return Label("accuracy of oracle", action, variable, "share", reference)
+            return Label(f"error of {self.named}", action, variable, unit_of(world, variable), reference)
+        return Label(f"accuracy of {self.named}", action, variable, "share", reference)
 
 
 def _error(read: Tensor, meant: Tensor) -> Tensor:
