@@ -81,8 +81,10 @@ def semantic_morphodigits(folder: Path, steps: int = 4500, rows: int = 60_000, s
         checkpoint=250,
     )
     image = M.SemanticDiffusion(
-        latent=24,
-        kl_weight=0.02,
+        latent=32,
+        kl_weight=0.01,
+        encoder="image",
+        views={"shear": 0.5, "brightness": 0.5, "stroke": 0.8},
         widths=(64, 128),
         attention=True,
         patch=2,

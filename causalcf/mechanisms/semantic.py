@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,11 +13,10 @@ from causalcf.diffusion.denoiser import Images
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
 from causalcf.networks.encoder import Encoder, divergence, drawn
-from causalcf.networks.mlp import mlp
+from causalcf.networks.views import KINDS, view
 from causalcf.units import Units
 
 Dropped = Literal["all", "parents"]
-SHARE = 0.05  # of the adversary's error in the loss; its parameters are its own, so it need only not drown the rest
 
 
 class SemanticDiffusion(Diffusion):
@@ -29,13 +29,14 @@ class SemanticDiffusion(Diffusion):
 
     What the parents say need not be in z, but little keeps it out: a code that repeats a parent costs a nat or two, and
     resists interventions on that parent. Two things keep it out here. Hiding the code from the denoiser in some of the
-    training rows makes it read the parents first, which leaves less to repeat. And an adversary, a small network
-    trained beside, guesses the parents from the code; what it explains of their variance is a price the encoder pays.
+    training rows makes it read the parents first, which leaves less to repeat. And `views` shows the encoder, in
+    training, images in which such properties are disturbed at random, so that it can only encode the rest; which views
+    leave the rest alone is knowledge of the domain.
 
     Args:
         latent: width of z.
         kl_weight: price of a nat in z, in squared errors of a pixel; a higher one keeps what the parents say out of z.
-        adversary: price of the share of the parents' variance that can be guessed from the code; 0 as published.
+        views: what is disturbed, and by how much, as in `causalcf.networks.views.view`; nothing as published.
         encoder: "image" reads the image alone, as published; "image and parents" can tell what the parents
             explain from what it must encode.
         hidden: in which share of the training rows the code is hidden from the denoiser; 0 as published.
@@ -51,27 +52,26 @@ class SemanticDiffusion(Diffusion):
         kl_weight: float = 0.1,
         encoder: Literal["image", "image and parents"] = "image and parents",
         hidden: float = 0.3,
-        adversary: float = 0.3,
+        views: Mapping[str, float] | None = None,
         dropped: Dropped = "all",
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if latent < 1 or kl_weight < 0 or adversary < 0:
-            raise ValueError(
-                "SemanticDiffusion: expected latent >= 1, kl_weight >= 0 and adversary >= 0, got "
-                f"{latent}, {kl_weight} and {adversary}"
-            )
+        if latent < 1 or kl_weight < 0:
+            raise ValueError(f"SemanticDiffusion: expected latent >= 1 and kl_weight >= 0, got {latent}, {kl_weight}")
+        if set(views or ()) - set(KINDS) or any(size < 0 for size in (views or {}).values()):
+            raise ValueError(f"SemanticDiffusion: expected sizes >= 0 of the views {KINDS}, got {dict(views or {})}")
         if not 0 <= hidden < 1:
             raise ValueError(f"SemanticDiffusion: expected 0 <= hidden < 1, got {hidden}")
         if encoder not in ("image", "image and parents"):
             raise ValueError(f"SemanticDiffusion: expected encoder 'image' or 'image and parents', got {encoder!r}")
         if dropped not in get_args(Dropped):
             raise ValueError(f"SemanticDiffusion: expected dropped in {get_args(Dropped)}, got {dropped!r}")
-        self.latent, self.kl_weight, self.hidden, self.adversary = latent, kl_weight, hidden, adversary
+        self.latent, self.kl_weight, self.hidden, self.views = latent, kl_weight, hidden, dict(views or {})
         self.encoder_reads, self.what_is_dropped = encoder, dropped
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        own = {name: getattr(self, name) for name in ("latent", "kl_weight", "hidden", "adversary")}
+        own = {name: getattr(self, name) for name in ("latent", "kl_weight", "hidden", "views")}
         own |= {"encoder": self.encoder_reads, "dropped": self.what_is_dropped}
         return {**own, **super().config()}
 
@@ -80,7 +80,6 @@ class SemanticDiffusion(Diffusion):
         channels, height, width = self.variable.shape
         features = self.features.width if self.encoder_reads == "image and parents" else 0
         self.encoder = Encoder(channels, (height, width), self.latent, features)
-        self.guess = mlp(self.latent, self.features.width, (128, 128)) if self.adversary and self.parents else None
 
     @property
     def code_width(self) -> int:  # noqa: D102
@@ -91,24 +90,15 @@ class SemanticDiffusion(Diffusion):
         return self.latent if self.what_is_dropped == "parents" else 0
 
     def loss(self, value: Tensor, parents: Parents, generator: torch.Generator | None = None) -> Tensor:
-        """The denoising error under a drawn code, the price of the code and of what it tells of the parents."""
+        """The denoising error under a drawn code, and the price of the code."""
         features = self.features(parents, len(value))
-        mean, log_variance = (part.float() for part in self.encoder(2 * value - 1, features))
+        seen = view(value, self.views, generator) if self.views else value
+        mean, log_variance = (part.float() for part in self.encoder(2 * seen - 1, features))
         z = drawn(mean, log_variance, generator).to(features.dtype)
-        told = self._told(z, features) if self.guess is not None else torch.zeros_like(z[:, 0])
         hide = torch.rand(len(z), generator=generator, device=z.device) < self.hidden
         z = torch.where(hide[:, None], self.network.null[: self.latent].to(z.dtype), z)
         error = self._error(value, torch.cat([z, features], 1), generator)
-        return error + self.kl_weight * divergence(mean, log_variance) / value[0].numel() + told
-
-    def _told(self, z: Tensor, features: Tensor) -> Tensor:
-        """The adversary's own error, which trains it alone, and the encoder's price, which trains the encoder alone."""
-        assert self.guess is not None
-        own = (self.guess(z.detach()) - features).square().mean(1)
-        fixed = {name: weight.detach() for name, weight in self.guess.named_parameters()}
-        error = (torch.func.functional_call(self.guess, fixed, z) - features).square().mean(0)
-        spread = (features - features.mean(0)).square().mean(0).clamp_min(1e-3)
-        return SHARE * own + self.adversary * (1 - error / spread).clamp_min(0).mean()
+        return error + self.kl_weight * divergence(mean, log_variance) / value[0].numel()
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Encode the image, then invert the trajectory under code and parents."""

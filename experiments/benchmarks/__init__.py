@@ -1,0 +1,1 @@
+"""Costs: ratios of times on one machine, and counts of network evaluations."""

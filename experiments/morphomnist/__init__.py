@@ -1,0 +1,1 @@
+"""Morpho-MNIST: mechanisms of images compared on the official rows."""
