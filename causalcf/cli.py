@@ -26,7 +26,7 @@ from torch import Tensor
 import causalcf as cf
 from causalcf import plot
 from causalcf.data import MorphoDigits
-from causalcf.demo import demonstrate, oracles, semantic_morphodigits
+from causalcf.demo import demonstrate, morphodigits, oracles
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, scale, shift
 from causalcf.pretrained import pretrained_names
@@ -47,7 +47,7 @@ def demo(*, out: Path = Path("demo"), train: bool = False, rows: int = 24) -> No
 
     Measures the model that ships as morphodigits-semantic on unseen digits, and writes graph.png,
     counterfactuals.png (digits as observed, thicker, leaning the other way, fainter, and back again, with
-    what changed in red and blue) and report.md. Takes two to three minutes on two cores. With --train true
+    what changed in red and blue) and report.md. Takes about a minute on two cores. With --train true
     it takes about 35 minutes more, and the model is saved to runs/demo; started again after a kill, it goes on.
 
     Args:
@@ -57,7 +57,7 @@ def demo(*, out: Path = Path("demo"), train: bool = False, rows: int = 24) -> No
     """
     _check_folder(out)
     if train:
-        scm = semantic_morphodigits(Path("runs/demo-fit"))
+        scm = morphodigits(Path("runs/demo-fit"))
         scm.save("runs/demo", overwrite=True, half=True)
     else:
         scm = cf.load_pretrained("morphodigits-semantic")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ from causalcf.scm import SCM
 from causalcf.storage import write_text
 from causalcf.world import World
 
-__all__ = ["MEANING", "PLAN", "demonstrate", "oracles", "semantic_morphodigits"]
+__all__ = ["MEANING", "PLAN", "demonstrate", "morphodigits", "oracles"]
 
 PLAN = (do(thickness=shift(1.0)), do(slant=scale(-1.0)), do(intensity=shift(-40.0, clamp=True)))
 PICTURES = 6  # units drawn
@@ -62,11 +63,30 @@ def oracles() -> dict[str, Oracle]:
     return {**MorphoDigits.oracles(), "digit": load_judge("morphodigits-digit").predict}
 
 
-def semantic_morphodigits(folder: Path, steps: int = 4500, rows: int = 60_000, seed: int = 0) -> SCM:
-    """Fit the model that ships as `morphodigits-semantic`; killed and called again, it goes on where it was.
+UNET: dict[str, Any] = {
+    "widths": (64, 128),
+    "attention": True,
+    "patch": 2,
+    "schedule": "cosine",
+    "prediction": "v",
+    "solver": "2m",
+    "steps": 25,
+    "replay": True,
+}
+
+
+def morphodigits(
+    folder: Path,
+    kind: Literal["semantic", "spatial"] = "semantic",
+    steps: int = 4500,
+    rows: int = 60_000,
+    seed: int = 0,
+) -> SCM:
+    """Fit the model that ships as `morphodigits-<kind>`; killed and called again, it goes on where it was.
 
     Args:
         folder: of the checkpoints.
+        kind: which mechanism the image has.
         steps: optimiser steps of the image's mechanism.
         rows: training rows.
         seed: of weights, order and noise.
@@ -80,21 +100,11 @@ def semantic_morphodigits(folder: Path, steps: int = 4500, rows: int = 60_000, s
         precision="bfloat16",
         checkpoint=250,
     )
-    image = M.SemanticDiffusion(
-        latent=32,
-        kl_weight=0.01,
-        encoder="image",
-        views={"shear": 0.5, "brightness": 0.5, "stroke": 0.8},
-        widths=(64, 128),
-        attention=True,
-        patch=2,
-        schedule="cosine",
-        prediction="v",
-        solver="2m",
-        steps=25,
-        replay=True,
-        recipe=recipe,
-    )
+    if kind == "spatial":
+        image: M.Diffusion = M.SpatialDiffusion(**UNET, recipe=recipe)
+    else:
+        views = {"shear": 0.5, "brightness": 0.5, "stroke": 0.8}
+        image = M.SemanticDiffusion(latent=32, kl_weight=0.01, encoder="image", views=views, **UNET, recipe=recipe)
     scm = SCM(MorphoDigits.graph, {"image": image})
     return scm.fit(held("train", rows), held("val", min(rows, 1000)), folder=folder, seed=seed)
 

@@ -5,7 +5,6 @@ import causalcf as cf
 from causalcf import cli, demo
 from causalcf import mechanisms as M
 from causalcf.data import MorphoDigits
-from causalcf.pretrained import pretrained_names
 from causalcf.storage import describe
 
 
@@ -71,11 +70,11 @@ def test_the_fit_is_that_of_the_shipped_model_on_rows_held_in_memory(tmp_path, m
         return scm
 
     monkeypatch.setattr(cf.SCM, "fit", fit)
-    scm = demo.semantic_morphodigits(tmp_path, rows=10)
-    if "morphodigits-semantic" in pretrained_names():
-        assert describe(scm) == describe(cf.load_pretrained("morphodigits-semantic"))
-    assert demo.semantic_morphodigits(tmp_path, steps=7, rows=10).mechanisms["image"].recipe.steps == 7
-    scm = demo.semantic_morphodigits(tmp_path, rows=1500)
+    for kind, steps in (("semantic", 4500), ("spatial", 5000)):
+        scm = demo.morphodigits(tmp_path, kind, steps=steps, rows=10)
+        assert describe(scm) == describe(cf.load_pretrained(f"morphodigits-{kind}"))
+    assert demo.morphodigits(tmp_path, steps=7, rows=10).mechanisms["image"].recipe.steps == 7
+    scm = demo.morphodigits(tmp_path, rows=1500)
     assert seen["scm"] is scm
     assert (seen["folder"], seen["seed"]) == (tmp_path, 0)
     data = MorphoDigits("train", rows=1500)
@@ -88,7 +87,7 @@ def test_the_fit_is_that_of_the_shipped_model_on_rows_held_in_memory(tmp_path, m
 
 def test_training_first_saves_the_model(scm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "semantic_morphodigits", lambda folder: (folder.mkdir(parents=True), scm)[1])
+    monkeypatch.setattr(cli, "morphodigits", lambda folder: (folder.mkdir(parents=True), scm)[1])
     monkeypatch.setattr(cli, "demonstrate", lambda trained, out, rows, command: command if trained is scm else None)
     assert cli.main(["demo", "--train", "true", "--rows", "3"]) == 0
     assert cf.SCM.load("runs/demo").graph == MorphoDigits.graph

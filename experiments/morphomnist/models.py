@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import causalcf as cf
 from causalcf import mechanisms as M
+from causalcf.demo import UNET
 from causalcf.mechanisms import Recipe
 
-UNET: dict[str, Any] = {
-    "widths": (64, 128),
-    "attention": True,
-    "patch": 2,
-    "schedule": "cosine",
-    "prediction": "v",
-    "solver": "2m",
-    "steps": 25,
-    "replay": True,
-}
 DIFFUSION = Recipe(
-    steps=5000, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+    steps=4500, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
 )
 VARIATIONAL = Recipe(
     steps=8000, batch=128, learning_rate=1e-3, weight_decay=0.01, clip=50.0, skip=500.0, ema=0.999, checkpoint=500
@@ -43,7 +33,8 @@ def mechanism(name: str, steps: int | None = None) -> cf.Mechanism:
     if name == "spatial":
         return M.SpatialDiffusion(**UNET, recipe=recipe)
     if name == "semantic":
-        return M.SemanticDiffusion(latent=24, kl_weight=0.02, **UNET, recipe=recipe)
+        views = {"brightness": 0.5, "stroke": 0.8}
+        return M.SemanticDiffusion(latent=32, kl_weight=0.01, encoder="image", views=views, **UNET, recipe=recipe)
     if name == "hvae":
         return M.HVAE(widths=(32, 64, 96), blocks=2, latent=8, recipe=recipe)
     return M.VAE(latent=16, recipe=recipe)
