@@ -12,7 +12,7 @@ from causalcf.metrics import Composition, CounterfactualError, Effectiveness, No
 ROWS = 16
 
 
-SHARES = {"morphodigits-semantic": 0.5, "morphodigits-spatial": 0.8}  # of the error of doing nothing, under do(slant)
+SHARES = {"morphodigits-semantic": 0.4, "morphodigits-spatial": 0.8}  # of the error of doing nothing, under do(slant)
 
 
 @pytest.fixture(scope="module", params=SHARES)

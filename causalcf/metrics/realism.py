@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import scipy.linalg
 import torch
 from torch import Tensor
@@ -82,6 +83,6 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
         >>> frechet(torch.zeros(2).double(), eye, torch.ones(2).double(), 4 * eye)
         4.0
     """
-    root = torch.from_numpy(scipy.linalg.sqrtm((covariance @ other_covariance).numpy()).real)
+    root = torch.from_numpy(np.real(np.asarray(scipy.linalg.sqrtm((covariance @ other_covariance).numpy()))))
     apart = (mean - other_mean).square().sum()
     return round(float(apart + (covariance + other_covariance - 2 * root).diagonal().sum()), 9)

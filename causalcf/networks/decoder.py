@@ -39,8 +39,8 @@ class Decoder(nn.Module):
                 layers += [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
         self.body = nn.Sequential(*layers, nn.GroupNorm(8, widths[0]), nn.SiLU())
         self.head = nn.Conv2d(widths[0], 2 * channels, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for tensor in self.head.parameters():
+            nn.init.zeros_(tensor)
 
     def forward(self, code: Float[Tensor, "batch inputs"]) -> tuple[Tensor, Tensor]:
         """Mean and log scale."""

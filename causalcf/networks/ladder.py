@@ -75,8 +75,8 @@ class Ladder(nn.Module):
             {str(level): nn.Conv2d(widths[level + 1], widths[level], 1) for level in range(coarse - 1, finest - 1, -1)}
         )
         self.head = nn.Conv2d(widths[0], 2 * channels, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for tensor in self.head.parameters():
+            nn.init.zeros_(tensor)
 
     def shapes(self) -> list[tuple[int, ...]]:
         """The shapes of the codes of one row, in the order they are used."""
