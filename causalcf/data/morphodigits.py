@@ -108,7 +108,7 @@ def _without_specks(mask: np.ndarray, least: float) -> np.ndarray:
 
 
 @cache
-def _sources() -> tuple[Float[Tensor, "sources points 2"], Int[Tensor, " sources"]]:
+def sources() -> tuple[Float[Tensor, "sources points 2"], Int[Tensor, " sources"]]:
     """All centre lines, padded by repeating a point (which changes no distance), and their labels."""
     digits: Any = load_digits()
     lines = [centre_line(image) for image in digits.images]
@@ -176,7 +176,7 @@ class MorphoDigits:
         if not 0 < rows <= 1_000_000_000:
             raise ValueError(f"MorphoDigits: expected rows between 1 and a thousand million, got {rows}")
         self.split, self.rows, self.seed = split, rows, seed
-        self._lines, self._labels = _sources()
+        self._lines, self._labels = sources()
 
     def __len__(self) -> int:
         return self.rows
