@@ -4,11 +4,11 @@ from causalcf import mechanisms as mechanisms
 from causalcf import metrics as metrics
 from causalcf import plot as plot
 from causalcf import testing as testing
+from causalcf.assignments import Intervention as Intervention
 from causalcf.effects import Effects as Effects
 from causalcf.effects import decompose as decompose
 from causalcf.graph import CausalGraph as CausalGraph
 from causalcf.interventions import Do as Do
-from causalcf.interventions import Intervention as Intervention
 from causalcf.interventions import do as do
 from causalcf.interventions import resample as resample
 from causalcf.interventions import scale as scale

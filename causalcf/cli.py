@@ -5,39 +5,23 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import re
-import runpy
 import sys
 import traceback
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import docstring_parser
-import numpy as np
-import torch
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
 import causalcf as cf
 from causalcf import plot
 from causalcf.data import MorphoDigits
 from causalcf.demo import demonstrate, morphodigits, oracles
-from causalcf.graph import CausalGraph
-from causalcf.interventions import Do, scale, shift
-from causalcf.pretrained import pretrained_names
+from causalcf.reading import BUILT_IN, read_action, read_file, read_graph, read_model, read_rows
 from causalcf.scm import SCM
 from causalcf.storage import write_text
-from causalcf.variables import Continuous, Image, Variable
-
-BUILT_IN = "morphodigits"
-BUILT_IN_ROWS = 24
-ACTION = re.compile(r"\s*(?P<name>.+?)\s*(?P<how>[+*]?=)\s*(?P<number>[^=]*?)\s*")
-
 
 # ---- the commands
 
@@ -94,12 +78,12 @@ def fit(
     """
     if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is there already; choose a new folder, or add --overwrite true")
-    scm = SCM(_graph(graph))
+    scm = SCM(read_graph(graph))
     for name in scm.graph.images:
         mechanism = scm.mechanisms[name]
         mechanism.recipe = mechanism.recipe if steps is None else mechanism.recipe.but(steps=steps)
-    train = MorphoDigits("train", rows=60_000) if data == BUILT_IN else _file(Path(data), scm.graph)
-    held = None if val is None else MorphoDigits("val") if val == BUILT_IN else _file(Path(val), scm.graph)
+    train = MorphoDigits("train", rows=60_000) if data == BUILT_IN else read_file(Path(data), scm.graph)
+    held = None if val is None else MorphoDigits("val") if val == BUILT_IN else read_file(Path(val), scm.graph)
     scm.fit(train, held, folder=out.with_name(f"{out.name}-fit"), seed=seed)
     scm.save(out, overwrite=overwrite)
     print(scm.check())
@@ -131,9 +115,9 @@ def counterfactual(
         seed: With a row's id, decides what abduction leaves to chance.
     """
     _check_folder(out)
-    scm = _model(model)
-    steps = [_action(text, scm.graph) for text in do]
-    found = _rows(data, scm.graph, rows)
+    scm = read_model(model)
+    steps = [read_action(text, scm.graph) for text in do]
+    found = read_rows(data, scm.graph, rows)
     worlds = [scm.observe(found[:] if isinstance(found, MorphoDigits) else found, seed)]
     for step in steps:
         worlds.append(worlds[-1].do(step))
@@ -175,9 +159,9 @@ def evaluate(
     """
     if out.suffix not in (".md", ".json"):
         raise ValueError(f"--out: expected a file that ends in .md or .json, got {out}")
-    scm = _model(model)
-    plan = [_action(text, scm.graph) for text in do]
-    test = _rows(data, scm.graph, rows)
+    scm = read_model(model)
+    plan = [read_action(text, scm.graph) for text in do]
+    test = read_rows(data, scm.graph, rows)
     readers = oracles() if isinstance(test, MorphoDigits) else None
     report = cf.evaluate(scm, test, plan, oracles=readers, batch=batch, seed=seed, progress=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +181,7 @@ def graph(*, graph: Path | None = None, model: str | None = None, out: Path = Pa
     """
     if (graph is None) == (model is None):
         raise ValueError("graph: expected one of --graph FILE and --model NAME; give exactly one")
-    drawn = _graph(graph) if graph is not None else _model(str(model)).graph
+    drawn = read_graph(graph) if graph is not None else read_model(str(model)).graph
     out.parent.mkdir(parents=True, exist_ok=True)
     plot.graph(drawn).savefig(out)
     width = max(map(len, drawn))
@@ -224,88 +208,6 @@ def _tell(*paths: Path) -> None:
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"--out: {out} is a file; give a folder")
-
-
-def _graph(path: Path) -> CausalGraph:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; give the .py or .json file of a graph")
-    if path.suffix == ".json":
-        try:
-            return CausalGraph.from_json(path.read_text())
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no graph as graph.to_json() writes it: {error!s}") from error
-    if path.suffix != ".py":
-        raise ValueError(f"{path}: expected a graph in a .py or .json file")
-    try:
-        found = runpy.run_path(str(path)).get("graph")
-    except Exception as error:
-        raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
-    if not isinstance(found, CausalGraph):
-        got = "defines none" if found is None else f"it is {type(found).__name__}"
-        raise ValueError(f"{path}: expected `graph`, a CausalGraph, but {got}; write graph = CausalGraph(...)")
-    return found
-
-
-def _model(name: str) -> SCM:
-    if name in pretrained_names():
-        return cf.load_pretrained(name)
-    path = Path(name)
-    return SCM.load(path) if path.exists() or len(path.parts) > 1 else cf.load_pretrained(name)
-
-
-def _action(text: str, graph: CausalGraph) -> Do:
-    """The interventions that a text writes: `name=number`, `name+=number`, `name*=number`, with commas."""
-    actions: dict[str, Any] = {}
-    for part in text.split(","):
-        match = ACTION.fullmatch(part)
-        try:
-            name, how, number = match["name"], match["how"], float(match["number"])  # pyright: ignore[reportOptionalSubscript]
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"--do {text!r}: expected name=number, name+=number or name*=number, got {part.strip()!r}; "
-                'write --do "thickness+=1.5", for example'
-            ) from None
-        graph.require(name)
-        actions.setdefault(name, []).append({"=": float, "+=": shift, "*=": scale}[how](number))
-    return cf.do(**actions)
-
-
-def _rows(data: str, graph: CausalGraph, count: int | None) -> dict[str, Tensor] | MorphoDigits:
-    """The first rows to ask about, of the built-in data or of a file."""
-    if count is not None and count < 1:
-        raise ValueError(f"--rows: expected at least 1, got {count}")
-    if data == BUILT_IN:
-        return MorphoDigits("test", rows=BUILT_IN_ROWS if count is None else count)
-    return {name: value[:count] for name, value in _file(Path(data), graph).items()}
-
-
-def _file(path: Path, graph: CausalGraph) -> dict[str, Tensor]:
-    """Rows in a file, as the graph's variables want them."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; give rows as .npz or .safetensors, or {BUILT_IN!r}")
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                columns = {name: torch.from_numpy(file[name]) for name in file.files}
-        elif path.suffix == ".safetensors":
-            columns = load_file(path)
-        else:
-            raise ValueError("its name does not end in .npz or .safetensors")
-    except (ValueError, TypeError, OSError, EOFError, BadZipFile, SafetensorError) as error:
-        raise ValueError(f"{path} holds no rows that can be read: {error}") from error
-    graph.require(*(name for name in columns if name != "id"))
-    return graph.check_rows({name: _value(column, graph.variables.get(name)) for name, column in columns.items()})
-
-
-def _value(column: Tensor, variable: Variable | None) -> Tensor:
-    """A column in the dtype and shape of its variable, where that is clear; ids have no variable."""
-    if isinstance(variable, Image):
-        column = column / 255 if column.dtype == torch.uint8 else column
-        column = column[:, None] if column.ndim == 3 and variable.channels == 1 else column
-    if isinstance(variable, Continuous | Image):
-        return column.float()
-    whole = not column.is_floating_point() or bool((column == column.round()).all())
-    return column.long() if whole else column
 
 
 # ---- the parser

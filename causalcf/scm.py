@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from causalcf import storage
+from causalcf.assignments import Node, Replace
 from causalcf.graph import CausalGraph
-from causalcf.interventions import Do, Node, Replace, do
+from causalcf.interventions import Do, do
 from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
 from causalcf.rows import Dataset, Table
 from causalcf.training.fit import fit_mechanism

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from causalcf.interventions import Do, Intervention, Node, do
+from causalcf.assignments import Intervention, Node
+from causalcf.interventions import Do, do
 from causalcf.mechanisms.base import Noise
 from causalcf.units import Units
 

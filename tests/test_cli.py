@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import causalcf as cf
-from causalcf import cli, do, shift
+from causalcf import cli, do, reading, shift
 from causalcf import mechanisms as M
 from causalcf.cli import main
 
@@ -152,7 +152,7 @@ def test_fit_looks_at_its_output_before_it_trains(folder, tmp_path, monkeypatch)
     ],
 )
 def test_the_grammar_of_do(folder, text, expected):
-    assert repr(cli._action(text, cf.SCM.load(folder / "model").graph)) == expected
+    assert repr(reading.read_action(text, cf.SCM.load(folder / "model").graph)) == expected
 
 
 @pytest.mark.parametrize("text", ["size", "size=", "=4", "size==4", "size=four", "size-=1", "size=1,,label=0", "", "4"])
@@ -172,13 +172,13 @@ def test_files_are_read_into_the_variables_dtypes_and_shapes(folder, tmp_path):
         label=np.array([0.0, 1.0]),
         image=np.array([[[0.5]]], dtype=np.float64).repeat(2, 0).repeat(8, 1).repeat(8, 2),
     )
-    found = cli._file(tmp_path / "loose.npz", graph)
+    found = reading.read_file(tmp_path / "loose.npz", graph)
     assert found["size"].dtype == torch.float32
     assert found["label"].tolist() == [0, 1]
     assert found["image"].shape == (2, 1, 8, 8)
     assert float(found["image"].max()) == 0.5
     expected = rows(folder)
-    for name, value in cli._file(folder / "rows.npz", graph).items():
+    for name, value in reading.read_file(folder / "rows.npz", graph).items():
         torch.testing.assert_close(value, expected[name], atol=0, rtol=0)
 
 
@@ -279,7 +279,7 @@ def test_errors_that_are_not_ours_keep_their_traceback(folder, monkeypatch):
 
 
 def test_runtime_errors_of_ours_are_a_line(folder, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_model", lambda _: cf.SCM(cf.SCM.load(folder / "model").graph))
+    monkeypatch.setattr(cli, "read_model", lambda _: cf.SCM(cf.SCM.load(folder / "model").graph))
     assert run(*asked(folder, "--do", "size=1", "--out", folder / "unfitted")) == 2
     assert "not fitted yet" in capsys.readouterr().err
 

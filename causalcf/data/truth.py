@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from causalcf.assignments import Node
 from causalcf.graph import CausalGraph
-from causalcf.interventions import Do, Node
+from causalcf.interventions import Do
 from causalcf.units import Units, unit_ids
 
 Rows = Mapping[str, Tensor]

@@ -11,7 +11,7 @@ from torch import Tensor
 from causalcf.diffusion.denoiser import Denoiser, Images
 from causalcf.diffusion.guidance import Model
 from causalcf.diffusion.schedule import Levels
-from causalcf.diffusion.solvers import Solver, State, move
+from causalcf.diffusion.solvers import Sampler, State, move
 from causalcf.diffusion.trajectory import generate
 
 
@@ -51,7 +51,7 @@ def aligned(
     return torch.stack(solver.tokens, 1)
 
 
-class _Align(Solver):
+class _Align(Sampler):
     """DDIM steps, each with the token that it finds first."""
 
     def __init__(
@@ -104,6 +104,3 @@ class _Align(Solver):
             mean, spread = first[rows] / (1 - 0.9**number), second[rows] / (1 - 0.999**number)
             token[rows] = token[rows] - rate * mean / (spread.sqrt() + 1e-8)
         return token
-
-    def inverse(self, model: Model, state: State, k: int, levels: Levels) -> State:
-        raise NotImplementedError

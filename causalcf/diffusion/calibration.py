@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -40,7 +40,6 @@ class Calibrated(Guidance):
     tolerance: Mapping[str, float]
     omegas: Sequence[float] = (1.0, 1.25, 1.5, 2.0, 3.0)
     ratio: float = 1.0
-    chosen: dict[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if list(self.omegas) != sorted(self.omegas) or not self.omegas:
@@ -57,14 +56,17 @@ class Calibrated(Guidance):
         return self.free.branches(condition, k)
 
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
+        omega = self.chosen(step, branches[0])
+        return (omega - 1).reshape(-1, 1, 1, 1).to(step.epsilon) * (step.epsilon - branches[0])
+
+    def chosen(self, step: Step, reference: Images) -> Float[Tensor, " batch"]:
+        """The scale of each row at this step, given the noise under the reference condition."""
         alpha, sigma = step.levels.alpha[step.k].item(), step.levels.sigma[step.k].item()
         if alpha < self.ratio * sigma:
-            return torch.zeros_like(step.epsilon)
-        push = step.epsilon - branches[0]
+            return torch.ones(len(step.x), dtype=torch.float64, device=step.x.device)
+        push = step.epsilon - reference
         misses = [self._miss((step.x - sigma * (step.epsilon + (w - 1) * push)) / alpha) for w in self.omegas]
-        omega = self._first(torch.stack(misses))
-        self.chosen[step.k] = omega
-        return (omega - 1).reshape(-1, 1, 1, 1).to(push) * push
+        return self._first(torch.stack(misses))
 
     def _miss(self, clean: Images) -> Float[Tensor, " batch"]:
         """The largest miss of a reading, in tolerances."""

@@ -77,8 +77,21 @@ class NoGuidance(Guidance):
         return torch.zeros_like(step.epsilon)
 
 
+class Contrast(Guidance):
+    """`e = e(r) + omega (e(c) - e(r))` for a reference condition r, which the subclass names as its only branch."""
+
+    scale: float
+
+    @property
+    def asks(self) -> int:  # noqa: D102
+        return 1
+
+    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
+        return (self.scale - 1) * (step.epsilon - branches[0])
+
+
 @dataclass(frozen=True)
-class ClassifierFree(Guidance):
+class ClassifierFree(Contrast):
     r"""`e = e(null) + omega (e(c) - e(null))` (Ho and Salimans, 2022); `omega = 1` is the condition alone.
 
     Args:
@@ -91,20 +104,13 @@ class ClassifierFree(Guidance):
     null: Tensor
     keep: int = 0
 
-    @property
-    def asks(self) -> int:  # noqa: D102
-        return 1
-
     def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:  # noqa: D102
         null = self.null.to(condition.dtype).expand(len(condition), *self.null.shape)
         return (torch.cat([condition[:, : self.keep], null[:, self.keep :]], dim=1),)
 
-    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
-        return (self.scale - 1) * (step.epsilon - branches[0])
-
 
 @dataclass(frozen=True)
-class Anchored(Guidance):
+class Anchored(Contrast):
     r"""`e = e(r) + omega (e(c) - e(r))`, each row pushed away from a reference of its own.
 
     With the factual condition as reference ("negative-prompt inversion", Miyake et al., 2023,
@@ -119,18 +125,11 @@ class Anchored(Guidance):
     scale: float
     reference: Tensor
 
-    @property
-    def asks(self) -> int:  # noqa: D102
-        return 1
-
     def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:  # noqa: D102
         own = self.reference if self.reference.ndim == 2 else self.reference[:, max(k, 1) - 1]
         if len(own) != len(condition):
             raise ValueError(f"Anchored: {len(own)} references for {len(condition)} rows; generate all rows at once")
         return (own.to(condition.dtype),)
-
-    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
-        return (self.scale - 1) * (step.epsilon - branches[0])
 
 
 Model = Callable[[Images, int, Tensor | None], Images]

@@ -9,11 +9,11 @@ import torch
 from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import Model
 from causalcf.diffusion.schedule import Levels
-from causalcf.diffusion.solvers import Solver, State
+from causalcf.diffusion.solvers import Sampler, State
 from causalcf.diffusion.trajectory import generate
 
 
-class Replay(Solver):
+class Replay(Sampler):
     """Another solver's steps, each followed by the residual of its level.
 
     With the residuals that `residuals` finds, the factual trajectory is retraced exactly, by any solver and under any
@@ -24,7 +24,7 @@ class Replay(Solver):
         residuals: one image per level, the residual of arriving at level `k` at place `k`.
     """
 
-    def __init__(self, solver: Solver, residuals: Sequence[Images]) -> None:
+    def __init__(self, solver: Sampler, residuals: Sequence[Images]) -> None:
         self.solver, self.residuals = solver, residuals
 
     def step(self, model: Model, state: State, k: int, levels: Levels) -> State:  # noqa: D102
@@ -34,14 +34,11 @@ class Replay(Solver):
     def begin(self, noise: State, depth: int) -> tuple[State, int]:  # noqa: D102
         return self.solver.begin(noise, depth)
 
-    def inverse(self, model: Model, state: State, k: int, levels: Levels) -> State:  # noqa: D102
-        raise NotImplementedError("Replay: residuals belong to generation; invert with the solver itself")
 
-
-class _Retrace(Solver):
+class _Retrace(Sampler):
     """Steps of another solver that arrive where the path says, whatever they compute."""
 
-    def __init__(self, solver: Solver, path: Sequence[Images]) -> None:
+    def __init__(self, solver: Sampler, path: Sequence[Images]) -> None:
         self.solver, self.path = solver, path
         self.residuals = [torch.zeros_like(x) for x in path[:-1]]
 
@@ -53,11 +50,8 @@ class _Retrace(Solver):
     def begin(self, noise: State, depth: int) -> tuple[State, int]:
         return self.solver.begin(noise, depth)
 
-    def inverse(self, model: Model, state: State, k: int, levels: Levels) -> State:
-        raise NotImplementedError
 
-
-def residuals(model: Model, path: Sequence[Images], noise: State, levels: Levels, solver: Solver) -> list[Images]:
+def residuals(model: Model, path: Sequence[Images], noise: State, levels: Levels, solver: Sampler) -> list[Images]:
     """What each step down misses of a path.
 
     Args:

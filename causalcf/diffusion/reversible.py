@@ -5,6 +5,7 @@ They carry two images. The second one is part of the noise: without it the way b
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 from causalcf.diffusion.denoiser import Images
@@ -32,9 +33,9 @@ class _TwoLevels(Solver):
             return move(x, e, levels, k - 1, k), x
         return self._across(x, state[1], e, levels, k - 1, 1), x
 
+    @abstractmethod
     def _across(self, x: Images, behind: Images, e: Images, levels: Levels, k: int, way: int) -> Images:
         """`x_{k + way}` from `x_k` and `x_{k - way}`, given the noise in `x_k`."""
-        raise NotImplementedError
 
     def noise(self, state: State) -> State:
         return state

@@ -27,15 +27,23 @@ def move(x: Images, e: Images, levels: Levels, source: int, target: int) -> Imag
 State = tuple[Images, ...]
 
 
-class Solver(ABC):
-    """One step of a trajectory towards the image, and its inverse.
+class Sampler(ABC):
+    """One step of a trajectory towards the image.
 
-    A solver carries a state: the image at the current level, and behind it whatever it remembers of earlier levels.
+    It carries a state: the image at the current level, and behind it whatever it remembers of earlier levels.
     """
 
     @abstractmethod
     def step(self, model: Model, state: State, k: int, levels: Levels) -> State:
         """From level `k` to level `k - 1`."""
+
+    def begin(self, noise: State, depth: int) -> tuple[State, int]:
+        """The first state of a generation from noise at level `depth`, and its level."""
+        return noise, depth
+
+
+class Solver(Sampler):
+    """One step towards the image, and its inverse."""
 
     @abstractmethod
     def inverse(self, model: Model, state: State, k: int, levels: Levels) -> State:
@@ -44,10 +52,6 @@ class Solver(ABC):
     def noise(self, state: State) -> State:
         """Of the last state of an inversion, what generation needs to lead back."""
         return state[:1]
-
-    def begin(self, noise: State, depth: int) -> tuple[State, int]:
-        """The first state of a generation from noise at level `depth`, and its level."""
-        return noise, depth
 
 
 class Inversion(ABC):

@@ -9,7 +9,7 @@ from torch import Tensor
 from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import Model
 from causalcf.diffusion.schedule import Levels
-from causalcf.diffusion.solvers import Solver, State
+from causalcf.diffusion.solvers import Sampler, Solver, State
 
 Watch = Callable[[int, Images], None]
 
@@ -21,7 +21,7 @@ def generate(
     model: Model,
     noise: Images | State,
     levels: Levels,
-    solver: Solver,
+    solver: Sampler,
     depth: int | None = None,
     watch: Watch = _silent,
 ) -> Images:

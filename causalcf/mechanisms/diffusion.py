@@ -21,11 +21,11 @@ from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
 from causalcf.diffusion.schedule import Kind, Schedule, Spacing
 from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint, Solver, noised
 from causalcf.diffusion.trajectory import Watch, generate, invert
-from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
-from causalcf.mechanisms.features import Features
+from causalcf.mechanisms.base import Noise, Parents, Recipe, as_recipe, recipe_config
+from causalcf.mechanisms.image import ImageMechanism
 from causalcf.networks.unet import ConditionalUNet
 from causalcf.units import Units
-from causalcf.variables import Continuous, Image
+from causalcf.variables import Continuous
 
 RECIPE = Recipe(
     steps=6000,
@@ -48,7 +48,7 @@ SOLVERS: dict[str, Callable[[Diffusion], Solver]] = {
 }
 
 
-class Diffusion(Mechanism):
+class Diffusion(ImageMechanism):
     r"""A conditional diffusion model of an image whose noise is found by following its own trajectory backwards.
 
     Abduction follows the condition alone; prediction is guided by `e = e(null) + omega (e(c) - e(null))`.
@@ -87,7 +87,7 @@ class Diffusion(Mechanism):
     """
 
     exact = False
-    has_density = False
+    remainder = "e"
     stochastic_abduction = True
     readers: Mapping[str, Reader] = MappingProxyType({})
     steered_by: Literal["reading", "omega"] = "reading"
@@ -150,11 +150,7 @@ class Diffusion(Mechanism):
         }
 
     def _build(self) -> None:
-        if not isinstance(self.variable, Image):
-            raise TypeError(
-                f"{type(self).__name__} models an Image, got {self.variable}; leave the mechanism out for a default"
-            )
-        self.features = Features(self.parents)
+        super()._build()
         channels, height, width = self.variable.shape
         self.network = ConditionalUNet(
             channels,
@@ -170,9 +166,6 @@ class Diffusion(Mechanism):
     def code_width(self) -> int:
         """The width of what the network is told before the parents' features."""
         return 0
-
-    def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: D102
-        self.features.calibrate(parents)
 
     def loss(self, value: Tensor, parents: Parents, generator: torch.Generator | None = None) -> Tensor:
         """Mean over pixels of the squared error of the network's output at a uniform training step."""
@@ -299,11 +292,6 @@ class Diffusion(Mechanism):
             e = noise["e"] if "e" in noise else model(x, 0, None)  # drawn noise ends at the image the network means
         x = (x - levels.sigma[0].item() * e) / levels.alpha[0].item()
         return ((x + 1) / 2).clamp(0, 1).to(self.features.mean.dtype)
-
-    def noise(self, units: Units, key: str) -> Noise:
-        """Standard normal noise; "e" is left out, so that prediction ends at the image the network means."""
-        sites = {site: shape for site, shape in self.noise_shapes().items() if site != "e"}
-        return {site: units.normal(f"{key}.{site}", shape) for site, shape in sites.items()}
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102
         return {"u": self.variable.shape, "e": self.variable.shape}

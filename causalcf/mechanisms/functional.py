@@ -11,7 +11,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import Distribution, Transform, constraints
 
-from causalcf.interventions import draw
+from causalcf.assignments import draw
 from causalcf.mechanisms.base import Mechanism, Noise, Parents
 from causalcf.units import Units
 

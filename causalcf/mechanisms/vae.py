@@ -9,20 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
-from causalcf.mechanisms.features import Features
+from causalcf.mechanisms.base import Noise, Parents, Recipe, as_recipe, recipe_config
+from causalcf.mechanisms.image import ImageMechanism
 from causalcf.networks.decoder import Decoder
 from causalcf.networks.encoder import Encoder, divergence, drawn
 from causalcf.networks.ladder import Ladder, discretised
 from causalcf.units import Units
-from causalcf.variables import Image
 
 RECIPE = Recipe(
     steps=6000, batch=128, learning_rate=1e-3, weight_decay=0.01, clip=50.0, skip=500.0, ema=0.999, checkpoint=250
 )
 
 
-class Variational(Mechanism):
+class Variational(ImageMechanism):
     r"""An image whose noise is a code with an exogenous prior, and what the decoder leaves over.
 
     `x = clamp(mu(z, pa) + sigma(z, pa) u)`: abduction takes the mean of `q(z | x, pa)` and `u = (x - mu) / sigma`, so
@@ -34,7 +33,7 @@ class Variational(Mechanism):
     """
 
     exact = True
-    has_density = False
+    remainder = "u"
     beta: float
     free_bits: float
 
@@ -49,16 +48,6 @@ class Variational(Mechanism):
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {"beta": self.beta, "free_bits": self.free_bits, "recipe": recipe_config(self.recipe)}
-
-    def _build(self) -> None:
-        if not isinstance(self.variable, Image):
-            raise TypeError(
-                f"{type(self).__name__} models an Image, got {self.variable}; leave the mechanism out for a default"
-            )
-        self.features = Features(self.parents)
-
-    def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: D102
-        self.features.calibrate(parents)
 
     @abstractmethod
     def _passed(
@@ -101,11 +90,6 @@ class Variational(Mechanism):
         if "u" in noise:
             x = x + log_scale.double().exp() * noise["u"].double()
         return ((x + 1) / 2).clamp(0, 1).to(features.dtype)
-
-    def noise(self, units: Units, key: str) -> Noise:
-        """Standard normal codes; "u" is left out, so that prediction ends at the decoder's mean."""
-        sites = {site: shape for site, shape in self.noise_shapes().items() if site != "u"}
-        return {site: units.normal(f"{key}.{site}", shape) for site, shape in sites.items()}
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102
         return {**{f"z{index}": shape for index, shape in enumerate(self._shapes())}, "u": self.variable.shape}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from causalcf.interventions import Do, Value
+from causalcf.assignments import Value
+from causalcf.interventions import Do
 from causalcf.metrics.tally import Label, Tally, distance, unit_of
 from causalcf.world import World
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from causalcf.networks.sides import coarsest
+
 
 class Decoder(nn.Module):
     """Mean and log scale of every pixel, in [-1, 1], from a vector.
@@ -20,13 +22,7 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: int, size: tuple[int, int], inputs: int, widths: Sequence[int] = (32, 64)) -> None:
         super().__init__()
-        factor = 2 ** (len(widths) - 1)
-        if size[0] % factor or size[1] % factor:
-            raise ValueError(
-                f"VAE: {len(widths)} widths divide the image by {factor}, which {size[0]}x{size[1]} pixels do not "
-                f"allow; use fewer widths or an image whose sides are multiples of {factor}"
-            )
-        height, width = size[0] // factor, size[1] // factor
+        height, width = coarsest("VAE", size, len(widths))
         layers: list[nn.Module] = [
             nn.Linear(inputs, 128),
             nn.SiLU(),

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from causalcf.networks.sides import coarsest
+
 Codes = list[Tensor]
 
 
@@ -41,12 +43,7 @@ class Ladder(nn.Module):
         finest: int,
     ) -> None:
         super().__init__()
-        factor = 2 ** (len(widths) - 1)
-        if size[0] % factor or size[1] % factor:
-            raise ValueError(
-                f"HVAE: {len(widths)} widths divide the image by {factor}, which {size[0]}x{size[1]} pixels do not "
-                f"allow; use fewer widths or an image whose sides are multiples of {factor}"
-            )
+        height, width = coarsest("HVAE", size, len(widths))
         if not 0 <= finest < len(widths):
             raise ValueError(f"HVAE: expected 0 <= finest < {len(widths)}, got {finest}")
         self.blocks, self.latent = blocks, latent
@@ -56,7 +53,7 @@ class Ladder(nn.Module):
             nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
         )
         coarse = len(widths) - 1
-        self.top = nn.Parameter(torch.zeros(widths[-1], size[0] // factor, size[1] // factor))
+        self.top = nn.Parameter(torch.zeros(widths[-1], height, width))
         layers = len(widths) * blocks
         self.down = nn.ModuleDict(
             {

@@ -9,6 +9,8 @@ from diffusers import UNet2DModel
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from causalcf.networks.sides import coarsest
+
 
 class ConditionalUNet(nn.Module):
     """A UNet `(x_t, t, condition) -> output` with a learned null token.
@@ -40,13 +42,7 @@ class ConditionalUNet(nn.Module):
         patch: int = 1,
     ) -> None:
         super().__init__()
-        factor = patch * 2 ** (len(widths) - 1)
-        if size[0] % factor or size[1] % factor:
-            raise ValueError(
-                f"UNet: patches of {patch} and {len(widths)} widths divide the image by {factor}, which "
-                f"{size[0]}x{size[1]} pixels do not allow; use fewer widths or an image whose sides are multiples of "
-                f"{factor}"
-            )
+        coarsest("UNet", size, len(widths), patch)
         width = 4 * widths[0]
         self.patch = patch
         height, width_ = (torch.linspace(-1, 1, side // patch) for side in size)

@@ -9,8 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from causalcf.assignments import Intervention
 from causalcf.graph import CausalGraph
-from causalcf.interventions import Do, Intervention
+from causalcf.interventions import Do
 from causalcf.plot.sheet import GREY_LEVELS, Caption, Group, Panel, change, pictures, sheet
 from causalcf.world import World
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from causalcf.diffusion.calibration import Calibrated
-from causalcf.diffusion.guidance import ClassifierFree, NoGuidance, guided
+from causalcf.diffusion.guidance import ClassifierFree, NoGuidance, Step, guided
 from causalcf.diffusion.multistep import Multistep
 from causalcf.diffusion.readers import Reading
 from causalcf.diffusion.trajectory import generate, invert
@@ -87,16 +87,19 @@ def test_each_row_takes_the_smallest_scale_that_reads_as_intended():
     want = torch.tensor([0, 1, 2, 3, 1, 0])
     targets = {"mean": readings[want, torch.arange(6)]}
     found = Calibrated(free, {"mean": Mean()}, targets, {"mean": 1e-9}, omegas)
-    guided(denoiser, linear.a, found)(x, k, None)
-    assert torch.equal(found.chosen[k], torch.tensor(omegas, dtype=torch.float64)[want])
+    step = Step(x, k, denoiser.levels, model(x, k, None))
+    away = denoiser.epsilon(x, k, linear.null.expand(len(x), -1))
+    assert torch.equal(found.chosen(step, away), torch.tensor(omegas, dtype=torch.float64)[want])
     loose = Calibrated(free, {"mean": Mean()}, targets, {"mean": 1e9}, omegas)
     pushed = guided(denoiser, linear.a, loose)(x, k, None)
     torch.testing.assert_close(pushed, model(x, k, None))
     far = Calibrated(
         free, {"mean": Mean()}, {"mean": readings[3] + (readings[3] - readings[0])}, {"mean": 1e-9}, omegas
     )
-    guided(denoiser, linear.a, far)(x, k, None)
-    assert (far.chosen[k] == 3.0).all()
+    assert (far.chosen(step, away) == 3.0).all()
+    pulled = guided(denoiser, linear.a, far)(x, k, None)
+    thrice = guided(denoiser, linear.a, ClassifierFree(3.0, linear.null))(x, k, None)
+    torch.testing.assert_close(pulled, thrice)
 
 
 def test_a_class_is_read_right_or_wrong():
@@ -104,10 +107,15 @@ def test_a_class_is_read_right_or_wrong():
     free = ClassifierFree(1.0, linear.null)
     bright = lambda image: (image.flatten(1).mean(1) > 0.5).long()  # noqa: E731
     x = denoiser.levels.alpha[2].item() * linear.x
-    now = bright(read_of(linear.x))
-    kept = Calibrated(free, {"bright": bright}, {"bright": now}, {"bright": 0.0})
-    guided(denoiser, linear.a, kept)(x, 2, None)
-    assert kept.chosen[2].min() >= 1
+    step = Step(x, 2, denoiser.levels, denoiser.epsilon(x, 2, linear.a))
+    away = denoiser.epsilon(x, 2, linear.null.expand(len(x), -1))
+    sigma, alpha = denoiser.levels.sigma[2].item(), denoiser.levels.alpha[2].item()
+    now = bright(read_of((x - sigma * step.epsilon) / alpha).clamp(0, 1))
+    for target, reached in ((now, True), (1 - now, False)):
+        kept = Calibrated(free, {"bright": bright}, {"bright": target}, {"bright": 0.0})
+        misses = kept._miss((x - sigma * step.epsilon) / alpha)
+        assert ((misses == 0) == reached).all()
+    assert (Calibrated(free, {"bright": bright}, {"bright": now}, {"bright": 0.0}).chosen(step, away) == 1).all()
 
 
 @pytest.mark.parametrize(

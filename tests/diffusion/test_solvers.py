@@ -7,7 +7,7 @@ from causalcf.diffusion.guidance import ClassifierFree, NoGuidance, guided
 from causalcf.diffusion.multistep import Multistep
 from causalcf.diffusion.replay import Replay, remembered, residuals
 from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
-from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint
+from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint, Solver
 from causalcf.diffusion.trajectory import generate, invert
 from tests.diffusion.linear import LinearModel
 
@@ -109,9 +109,9 @@ def test_replay_retraces_the_factual_trajectory_at_no_more_than_one_call(name, o
     assert (without - linear.x).abs().mean() > 1e-4
 
 
-def test_replay_belongs_to_generation():
-    with pytest.raises(NotImplementedError, match="invert with the solver itself"):
-        Replay(DDIM(), []).inverse(None, (), 1, None)
+def test_replay_leads_one_way_and_every_solver_both():
+    assert not isinstance(Replay(DDIM(), []), Solver)
+    assert all(isinstance(solver, Solver) for solver in SOLVERS.values())
 
 
 @pytest.mark.parametrize("wrong", [lambda: BidirectionalDDIM(0.0), lambda: BidirectionalDDIM(1.1), lambda: EDICT(0.5)])

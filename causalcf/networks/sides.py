@@ -1,0 +1,29 @@
+"""Which images a network that halves the resolution can take."""
+
+from __future__ import annotations
+
+
+def coarsest(kind: str, size: tuple[int, int], widths: int, patch: int = 1) -> tuple[int, int]:
+    """Height and width of the coarsest resolution, of `widths` of them, each half of the one before.
+
+    Args:
+        kind: the network's name, for the error.
+        size: height and width of the image.
+        widths: how many resolutions.
+        patch: side of the squares of pixels that are folded before.
+
+    Raises:
+        ValueError: the sides cannot be divided so often.
+
+    Example:
+        >>> coarsest("UNet", (28, 28), 3)
+        (7, 7)
+    """
+    factor = patch * 2 ** (widths - 1)
+    if size[0] % factor or size[1] % factor:
+        folded = f"patches of {patch} and " if patch > 1 else ""
+        raise ValueError(
+            f"{kind}: {folded}{widths} widths divide the image by {factor}, which {size[0]}x{size[1]} pixels do not "
+            f"allow; use fewer widths or an image whose sides are multiples of {factor}"
+        )
+    return size[0] // factor, size[1] // factor

@@ -1,0 +1,111 @@
+"""What a user names on the command line, as objects: graphs, models, interventions, rows."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+import causalcf as cf
+from causalcf.data import MorphoDigits
+from causalcf.graph import CausalGraph
+from causalcf.interventions import Do, scale, shift
+from causalcf.pretrained import pretrained_names
+from causalcf.scm import SCM
+from causalcf.variables import Continuous, Image, Variable
+
+BUILT_IN = "morphodigits"
+BUILT_IN_ROWS = 24
+ACTION = re.compile(r"\s*(?P<name>.+?)\s*(?P<how>[+*]?=)\s*(?P<number>[^=]*?)\s*")
+
+
+def read_graph(path: Path) -> CausalGraph:
+    """The graph in a .json file, or the `graph` of a .py file, which is run."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; give the .py or .json file of a graph")
+    if path.suffix == ".json":
+        try:
+            return CausalGraph.from_json(path.read_text())
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no graph as graph.to_json() writes it: {error!s}") from error
+    if path.suffix != ".py":
+        raise ValueError(f"{path}: expected a graph in a .py or .json file")
+    try:
+        found = runpy.run_path(str(path)).get("graph")
+    except Exception as error:
+        raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    if not isinstance(found, CausalGraph):
+        got = "defines none" if found is None else f"it is {type(found).__name__}"
+        raise ValueError(f"{path}: expected `graph`, a CausalGraph, but {got}; write graph = CausalGraph(...)")
+    return found
+
+
+def read_model(name: str) -> SCM:
+    """A model that ships, or one in a folder."""
+    if name in pretrained_names():
+        return cf.load_pretrained(name)
+    path = Path(name)
+    return SCM.load(path) if path.exists() or len(path.parts) > 1 else cf.load_pretrained(name)
+
+
+def read_action(text: str, graph: CausalGraph) -> Do:
+    """The interventions that a text writes: `name=number`, `name+=number`, `name*=number`, with commas."""
+    actions: dict[str, Any] = {}
+    for part in text.split(","):
+        match = ACTION.fullmatch(part)
+        try:
+            name, how, number = match["name"], match["how"], float(match["number"])  # pyright: ignore[reportOptionalSubscript]
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"--do {text!r}: expected name=number, name+=number or name*=number, got {part.strip()!r}; "
+                'write --do "thickness+=1.5", for example'
+            ) from None
+        graph.require(name)
+        actions.setdefault(name, []).append({"=": float, "+=": shift, "*=": scale}[how](number))
+    return cf.do(**actions)
+
+
+def read_rows(data: str, graph: CausalGraph, count: int | None) -> dict[str, Tensor] | MorphoDigits:
+    """The first rows to ask about, of the built-in data or of a file."""
+    if count is not None and count < 1:
+        raise ValueError(f"--rows: expected at least 1, got {count}")
+    if data == BUILT_IN:
+        return MorphoDigits("test", rows=BUILT_IN_ROWS if count is None else count)
+    return {name: value[:count] for name, value in read_file(Path(data), graph).items()}
+
+
+def read_file(path: Path, graph: CausalGraph) -> dict[str, Tensor]:
+    """Rows in a file, as the graph's variables want them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; give rows as .npz or .safetensors, or {BUILT_IN!r}")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                columns = {name: torch.from_numpy(file[name]) for name in file.files}
+        elif path.suffix == ".safetensors":
+            columns = load_file(path)
+        else:
+            raise ValueError("its name does not end in .npz or .safetensors")
+    except (ValueError, TypeError, OSError, EOFError, BadZipFile, SafetensorError) as error:
+        raise ValueError(f"{path} holds no rows that can be read: {error}") from error
+    graph.require(*(name for name in columns if name != "id"))
+    return graph.check_rows({name: _value(column, graph.variables.get(name)) for name, column in columns.items()})
+
+
+def _value(column: Tensor, variable: Variable | None) -> Tensor:
+    """A column in the dtype and shape of its variable, where that is clear; ids have no variable."""
+    if isinstance(variable, Image):
+        column = column / 255 if column.dtype == torch.uint8 else column
+        column = column[:, None] if column.ndim == 3 and variable.channels == 1 else column
+    if isinstance(variable, Continuous | Image):
+        return column.float()
+    whole = not column.is_floating_point() or bool((column == column.round()).all())
+    return column.long() if whole else column
