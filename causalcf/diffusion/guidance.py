@@ -135,6 +135,20 @@ class Anchored(Contrast):
 Model = Callable[[Images, int, Tensor | None], Images]
 
 
+def _finite(e: Images, k: int, denoiser: Denoiser, guidance: Guidance) -> Images:
+    good = e.flatten(1).isfinite().all(1)
+    if not good.all():
+        row = int((~good).nonzero()[0])
+        if isinstance(guidance, NoGuidance):
+            remedy = "the parents of this row may lie far outside the training rows, or precision is too low"
+        else:
+            remedy = f"lower the scale of the guidance ({type(guidance).__name__}), or take more steps"
+        raise FloatingPointError(
+            f"the step from level {k} of {denoiser.levels.steps} is not finite (row {row} of {len(e)}); {remedy}"
+        )
+    return e
+
+
 def guided(denoiser: Denoiser, condition: Tensor, guidance: Guidance) -> Model:
     """The noise a trajectory follows, `(x, k, rows) -> e`: condition and guidance in one batched network call.
 
@@ -146,6 +160,6 @@ def guided(denoiser: Denoiser, condition: Tensor, guidance: Guidance) -> Model:
         branches = guidance.branches(own, k)
         count = 1 + len(branches)
         parts = denoiser.epsilon(x.repeat(count, 1, 1, 1), k, torch.cat([own, *branches])).chunk(count)
-        return parts[0] + guidance(Step(x, k, denoiser.levels, parts[0]), parts[1:])
+        return _finite(parts[0] + guidance(Step(x, k, denoiser.levels, parts[0]), parts[1:]), k, denoiser, guidance)
 
     return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,21 @@ from causalcf.diffusion.guidance import Guidance, Step
 
 Reader = Callable[[Tensor], Tensor]
 Target = Tensor
+
+
+def as_reader(name: str, reader: Any) -> Reader:
+    """The function that reads `name` from images: a function, or a predictor with `predict`.
+
+    Raises:
+        ValueError: a predictor that was trained on another attribute.
+    """
+    reads = getattr(getattr(reader, "__self__", reader), "reads", name)
+    if reads and reads != name:
+        raise ValueError(
+            f"{name}: this predictor reads {reads!r}; give the one trained on {name!r}, "
+            f"fit_regressor(rows, {name!r}) or fit_classifier(rows, {name!r}, classes)"
+        )
+    return getattr(reader, "predict", reader)
 
 
 def missed(read: Tensor, target: Tensor) -> Float[Tensor, " batch"]:

@@ -15,7 +15,7 @@ from causalcf.diffusion.calibration import Calibrated
 from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser, Images
 from causalcf.diffusion.guidance import Anchored, ClassifierFree, Guidance, NoGuidance, guided
 from causalcf.diffusion.multistep import Multistep
-from causalcf.diffusion.readers import Reader, Reading
+from causalcf.diffusion.readers import Reader, Reading, as_reader
 from causalcf.diffusion.replay import Replay, remembered, residuals
 from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
 from causalcf.diffusion.schedule import Kind, Schedule, Spacing
@@ -51,7 +51,8 @@ SOLVERS: dict[str, Callable[[Diffusion], Solver]] = {
 class Diffusion(ImageMechanism):
     r"""A conditional diffusion model of an image whose noise is found by following its own trajectory backwards.
 
-    Abduction follows the condition alone; prediction is guided by `e = e(null) + omega (e(c) - e(null))`.
+    Prediction is guided by `e = e(null) + omega (e(c) - e(null))`; abduction follows the condition alone, or is guided
+    by the same.
 
     The lowest level of a trajectory is not free of noise: its images are `alpha_0 x + sigma_0 e`. An observed image is
     put there by noise of its unit, which is part of what is abducted and is taken off again after prediction. Without
@@ -81,8 +82,11 @@ class Diffusion(ImageMechanism):
         omega: guidance scale of prediction; 1 is none.
         reference: what guidance pushes away from: the learned "null" token, or the "factual" condition, which makes
             composition hold at any omega but overshoots by `omega - 1` of the effect.
+        inversion: what abduction follows: the "condition" alone, or the "guided" noise, with which guidance retraces
+            the factual image where the inversion converges, and the noise pays for it: it loses its unit spread.
         null_probability: how often training replaces the parents by the null token, which guidance needs.
         precision: "float32", or "bfloat16" for the network in abduction and prediction.
+        compiled: whether torch.compile makes code for the network at its first call; worth it for many rows.
         recipe: of the training.
     """
 
@@ -109,8 +113,10 @@ class Diffusion(ImageMechanism):
         tolerance: float = 1e-4,
         omega: float = 1.0,
         reference: Literal["null", "factual"] = "null",
+        inversion: Literal["condition", "guided"] = "condition",
         null_probability: float = 0.1,
         precision: Literal["float32", "bfloat16"] = "float32",
+        compiled: bool = False,
         recipe: Recipe | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -121,6 +127,8 @@ class Diffusion(ImageMechanism):
             raise ValueError(f"{kind}: expected solver in {list(SOLVERS)}, got {solver!r}")
         if reference not in ("null", "factual"):
             raise ValueError(f"{kind}: expected reference 'null' or 'factual', got {reference!r}")
+        if inversion not in ("condition", "guided"):
+            raise ValueError(f"{kind}: expected inversion 'condition' or 'guided', got {inversion!r}")
         if not 0 <= null_probability < 1:
             raise ValueError(f"{kind}: expected 0 <= null_probability < 1, got {null_probability}")
         if omega != 1 and null_probability == 0 and reference == "null":
@@ -135,7 +143,7 @@ class Diffusion(ImageMechanism):
         self.spacing: Spacing = spacing
         self.prediction, self.steps = prediction, steps
         self.solver, self.replay, self.passes, self.tolerance = solver, replay, passes, tolerance
-        self.reference = reference
+        self.reference, self.inversion, self.compiled = reference, inversion, compiled
         self.omega, self.null_probability, self.precision = omega, null_probability, precision
         self.recipe = as_recipe(recipe, RECIPE)
 
@@ -144,8 +152,8 @@ class Diffusion(ImageMechanism):
             "widths": list(self.widths),
             **{name: getattr(self, name) for name in ("blocks", "attention", "patch", "schedule", "prediction")},
             **{name: getattr(self, name) for name in ("steps", "spacing", "solver", "replay", "passes")},
-            **{name: getattr(self, name) for name in ("tolerance", "omega", "reference", "null_probability")},
-            "precision": self.precision,
+            **{name: getattr(self, name) for name in ("tolerance", "omega", "reference", "inversion")},
+            **{name: getattr(self, name) for name in ("null_probability", "precision", "compiled")},
             "recipe": recipe_config(self.recipe),
         }
 
@@ -161,6 +169,8 @@ class Diffusion(ImageMechanism):
             self.attention,
             self.patch,
         )
+        if self.compiled:
+            self.network.compile()
 
     @property
     def code_width(self) -> int:
@@ -199,7 +209,8 @@ class Diffusion(ImageMechanism):
         """Let predictors of the parents steer prediction; they are not saved with the mechanism.
 
         Args:
-            readers: parent -> what reads it from images in [0, 1]. Do not judge the result by the same predictors.
+            readers: parent -> what reads it from images in [0, 1], a function or a predictor. Do not judge the result by
+                the same predictors.
             by: "reading" changes the clean image as little as it takes for the continuous parents to read as intended,
                 relative to how the factual image reads; "omega" takes, row by row, the smallest guidance scale at
                 which all parents read as intended.
@@ -220,18 +231,26 @@ class Diffusion(ImageMechanism):
             )
         if by == "omega" and set(tolerance or ()) != set(readers):
             raise ValueError(f"steer: by='omega' needs a tolerance for each of {', '.join(readers)}")
-        self.readers, self.steered_by, self.reading_tolerance = dict(readers), by, dict(tolerance or {})
+        self.readers = {name: as_reader(name, reader) for name, reader in readers.items()}
+        self.steered_by, self.reading_tolerance = by, dict(tolerance or {})
         return self
 
     def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
-        free = ClassifierFree(self.omega, self.network.null, self.kept)
         if self.readers and self.steered_by == "omega" and parents is not None:
+            free = ClassifierFree(self.omega, self.network.null, self.kept)
             return Calibrated(free, self.readers, parents, self.reading_tolerance)
-        plain = NoGuidance() if self.omega == 1 else Anchored(self.omega, noise["c"]) if "c" in noise else free
+        plain = self._unsteered(noise)
         if self.readers and parents is not None:
             targets = {name: parents[name] + noise.get(f"h.{name}", 0.0) for name in self.readers}
             return plain + Reading(self.readers, targets)
         return plain
+
+    def _unsteered(self, noise: Noise) -> Guidance:
+        if self.omega == 1:
+            return NoGuidance()
+        if self.reference == "factual" and "c" in noise:
+            return Anchored(self.omega, noise["c"])
+        return ClassifierFree(self.omega, self.network.null, self.kept)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":
@@ -253,7 +272,8 @@ class Diffusion(ImageMechanism):
         """The noise sites of a trajectory, accumulated in float64, and the images it passed through."""
         denoiser = self._denoiser()
         levels, solver = denoiser.levels, SOLVERS[self.solver](self)
-        model = remembered(guided(denoiser, condition, NoGuidance()))
+        followed = NoGuidance() if self.inversion == "condition" else self._unsteered({"c": condition})
+        model = remembered(guided(denoiser, condition, followed))
         e = units.normal(f"{key}.e", self.variable.shape).to(value.device)
         path = [noised(2 * value.double() - 1, e, 0, levels)]
         keep: Watch = (lambda k, x: path.append(x)) if self.keeps_path else (lambda k, x: None)
@@ -268,8 +288,8 @@ class Diffusion(ImageMechanism):
             if self.omega != 1 and self.reference == "factual":
                 noise["c"] = condition
             if self.replay:
-                plain = self.omega == 1 and not self.readers
-                again = model if plain else guided(denoiser, condition, self._guidance(noise, parents))
+                same = (self.omega == 1 or self.inversion == "guided") and not self.readers
+                again = model if same else guided(denoiser, condition, self._guidance(noise, parents))
                 noise["r"] = torch.stack(residuals(again, path, (u, *second), levels, solver), 1)
         return noise, path
 

@@ -46,10 +46,10 @@ class DynamicDiffusion(SemanticDiffusion):
                 "DynamicDiffusion: expected passes_per_level >= 1, rate > 0 and stop >= 0, got "
                 f"{passes_per_level}, {rate}, {stop}"
             )
-        if self.solver not in ("ddim", "explicit ddim") or self.replay:
+        if self.solver not in ("ddim", "explicit ddim") or self.replay or self.inversion == "guided":
             raise ValueError(
-                f"DynamicDiffusion: expected solver 'ddim' or 'explicit ddim' without replay, got {self.solver!r}, "
-                f"replay={self.replay}"
+                "DynamicDiffusion: expected solver 'ddim' or 'explicit ddim', without replay and inversion "
+                f"'condition', got {self.solver!r}, replay={self.replay}, {self.inversion!r}"
             )
         self.passes_per_level, self.rate, self.stop = passes_per_level, rate, stop
 

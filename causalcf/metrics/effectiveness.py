@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from causalcf.diffusion.readers import as_reader
 from causalcf.interventions import Do
 from causalcf.metrics.tally import Label, Tally, unit_of
 from causalcf.world import World
@@ -23,7 +24,8 @@ class Effectiveness(Tally):
     should and everything else stayed. Beside each stands the floor: the same oracle's error on the observed images.
 
     Args:
-        oracles: variable -> a function of images `(B, C, H, W)` in [0, 1] that gives its value, shape `(B,)`.
+        oracles: variable -> a function of images `(B, C, H, W)` in [0, 1] that gives its value, shape `(B,)`,
+            or a predictor.
             Oracles must not have been used in training or guidance.
         node: the image they look at.
         named: what tables call the oracles, to tell several kinds of them apart.
@@ -35,7 +37,8 @@ class Effectiveness(Tally):
         super().__init__()
         if not oracles:
             raise ValueError("Effectiveness: expected at least one oracle, for example {'digit': classifier}")
-        self.oracles, self.node, self.named = dict(oracles), node, named
+        self.oracles = {name: as_reader(name, oracle) for name, oracle in oracles.items()}
+        self.node, self.named = node, named
 
     @torch.no_grad()
     def seen(self, world: World) -> None:  # noqa: D102

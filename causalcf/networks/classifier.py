@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
-class Predictor(nn.Module):
+class Predictor(nn.Module, ABC):
     """Strided 3x3 convolutions, batch normalisation, mean pooling, one linear layer.
 
     Args:
         channels: of the image.
         outputs: of the linear layer.
         widths: channels after each convolution; each but the first halves the resolution.
+        reads: name of the attribute it was trained on, where it is known.
     """
 
-    def __init__(self, channels: int, outputs: int, widths: Sequence[int]) -> None:
+    options: dict[str, Any]
+
+    def __init__(self, channels: int, outputs: int, widths: Sequence[int], reads: str) -> None:
         super().__init__()
+        self.reads = reads
         layers: list[nn.Module] = []
         before = channels
         for index, width in enumerate(widths):
@@ -43,6 +49,14 @@ class Predictor(nn.Module):
         """What the linear layer sees: an embedding of images for metrics, in eval mode."""
         return self.body(2 * image.to(self.head.weight.dtype) - 1)
 
+    @abstractmethod
+    def predict(self, image: Float[Tensor, "batch channel height width"]) -> Tensor:
+        """The attribute's value, in eval mode, in its own unit."""
+
+    @abstractmethod
+    def loss(self, image: Float[Tensor, "batch channel height width"], wanted: Tensor) -> Float[Tensor, " batch"]:
+        """How far what it reads is from the values wanted; gradients flow to the image."""
+
 
 class Classifier(Predictor):
     """Class logits of an image in [0, 1].
@@ -51,15 +65,20 @@ class Classifier(Predictor):
         channels: of the image.
         classes: how many.
         widths: channels after each convolution; each but the first halves the resolution.
+        reads: name of the attribute.
     """
 
-    def __init__(self, channels: int, classes: int, widths: Sequence[int] = (32, 64, 128)) -> None:
-        super().__init__(channels, classes, widths)
-        self.options = {"channels": channels, "classes": classes, "widths": list(widths)}
+    def __init__(self, channels: int, classes: int, widths: Sequence[int] = (32, 64, 128), reads: str = "") -> None:
+        super().__init__(channels, classes, widths, reads)
+        self.options = {"channels": channels, "classes": classes, "widths": list(widths), "reads": reads}
 
     def predict(self, image: Float[Tensor, "batch channel height width"]) -> Int[Tensor, " batch"]:
         """The most probable class, in eval mode: an oracle for `Effectiveness`."""
         return self.eval()(image).argmax(1)
+
+    def loss(self, image: Float[Tensor, "batch channel height width"], wanted: Tensor) -> Float[Tensor, " batch"]:
+        """Cross-entropy, with labels smoothed a little."""
+        return nn.functional.cross_entropy(self(image), wanted, reduction="none", label_smoothing=0.05)
 
 
 class Regressor(Predictor):
@@ -68,17 +87,23 @@ class Regressor(Predictor):
     Args:
         channels: of the image.
         widths: channels after each convolution; each but the first halves the resolution.
+        reads: name of the attribute.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, widths: Sequence[int] = (32, 64, 128)) -> None:
-        super().__init__(channels, 1, widths)
-        self.options = {"channels": channels, "widths": list(widths)}
+    def __init__(self, channels: int, widths: Sequence[int] = (32, 64, 128), reads: str = "") -> None:
+        super().__init__(channels, 1, widths, reads)
+        self.options = {"channels": channels, "widths": list(widths), "reads": reads}
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
 
     def predict(self, image: Float[Tensor, "batch channel height width"]) -> Float[Tensor, " batch"]:
         """The value, in eval mode: an oracle for `Effectiveness`; gradients flow to the image."""
         return self.eval()(image)[:, 0] * self.std + self.mean
+
+    def loss(self, image: Float[Tensor, "batch channel height width"], wanted: Tensor) -> Float[Tensor, " batch"]:
+        """Absolute error in standard deviations of the attribute, smoothed near 0."""
+        target = (wanted.to(self.std) - self.mean) / self.std
+        return nn.functional.smooth_l1_loss(self(image)[:, 0], target, reduction="none", beta=0.1)

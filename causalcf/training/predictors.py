@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from causalcf.networks.classifier import Classifier, Predictor, Regressor
@@ -31,10 +31,7 @@ class _Training(L.LightningModule):
         return DataLoader(self.rows, sampler=order, batch_size=None, collate_fn=None, generator=torch.Generator())
 
     def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
-        found, wanted = self.network(batch["image"]), batch[self.target]
-        if isinstance(self.network, Regressor):
-            return nn.functional.smooth_l1_loss(found[:, 0], (wanted - self.network.mean) / self.network.std, beta=0.1)
-        return nn.functional.cross_entropy(found, wanted, label_smoothing=0.05)
+        return self.network.loss(batch["image"], batch[self.target]).mean()
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=3e-3, weight_decay=0.05)
@@ -58,7 +55,7 @@ def fit_classifier(
     Returns:
         The classifier, in eval mode.
     """
-    return _fitted(lambda channels: Classifier(channels, classes), rows, target, steps, batch, seed)
+    return _fitted(lambda channels: Classifier(channels, classes, reads=target), rows, target, steps, batch, seed)
 
 
 def fit_regressor(rows: Rows, target: str, *, steps: int = 1500, batch: int = 128, seed: int = 0) -> Regressor:
@@ -66,7 +63,7 @@ def fit_regressor(rows: Rows, target: str, *, steps: int = 1500, batch: int = 12
     sample = rows[0 : min(len(rows), 10_000)][target]
 
     def make(channels: int) -> Regressor:
-        network = Regressor(channels)
+        network = Regressor(channels, reads=target)
         network.mean.copy_(sample.mean())
         network.std.copy_(sample.std().clamp_min(1e-6))
         return network

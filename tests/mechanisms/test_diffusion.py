@@ -6,6 +6,7 @@ import torch
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.diffusion.schedule import Schedule
+from causalcf.networks.classifier import Regressor
 from causalcf.units import Units
 
 N, S = 6, 12
@@ -92,6 +93,53 @@ def test_composition_holds_at_any_guidance_scale(option, rows):
     torch.testing.assert_close(back, image, atol=1e-6, rtol=0)
     gone = lost.predict(lost.abduct(image, parents, UNITS, "x"), parents)
     assert (gone - image).abs().mean() > 1e-4
+
+
+@pytest.mark.parametrize("solver", ["ddim", "bidirectional ddim"])
+def test_guided_inversion_retraces_the_image_and_its_noise_pays(solver, rows):
+    image, parents = rows
+    options = {"solver": solver, "passes": 60, "tolerance": 1e-10, "omega": 2.0}
+    own, plain = (built(M.SpatialDiffusion, inversion=kind, **options) for kind in ("guided", "condition"))
+    noise, asked = calls(own, lambda: own.abduct(image, parents, UNITS, "x"))
+    assert asked[0] == 2 * N
+    torch.testing.assert_close(own.predict(noise, parents), image, atol=1e-6, rtol=0)
+    other = plain.abduct(image, parents, UNITS, "x")
+    assert (plain.predict(other, parents) - image).abs().mean() > 1e-4
+    assert (noise["u"] - other["u"]).abs().mean() > 1e-3
+
+
+def test_guided_inversion_is_replayed_for_no_call_more(rows):
+    image, parents = rows
+    mechanism = built(M.SpatialDiffusion, inversion="guided", solver="2m", omega=2.0, replay=True)
+    noise, asked = calls(mechanism, lambda: mechanism.abduct(image, parents, UNITS, "x"))
+    assert asked == [2 * N] * (S + 1)
+    torch.testing.assert_close(mechanism.predict(noise, parents), image, atol=1e-10, rtol=0)
+
+
+def test_a_guided_step_that_is_not_finite_names_its_level_and_the_remedy(rows):
+    image, parents = rows
+    mechanism = built(M.SpatialDiffusion, solver="2m", omega=1e306)
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    mechanism.network.null.data *= 1e3
+    with pytest.raises(
+        FloatingPointError, match=r"level 1[12] of 12 is not finite \(row 0.*lower the scale.*ClassifierFree"
+    ):
+        mechanism.predict(noise, parents)
+    plain = built(M.SpatialDiffusion, solver="2m")
+    with pytest.raises(FloatingPointError, match=r"\(row 3 of 6\); the parents of this row"):
+        plain.predict(noise, {"a": parents["a"].masked_fill(torch.arange(N) == 3, torch.inf)})
+
+
+def test_a_compiled_network_says_the_same(rows):
+    image, parents = rows
+    plain = built(M.SpatialDiffusion, solver="2m")
+    compiled = built(M.SpatialDiffusion, solver="2m", compiled=True)
+    assert compiled.network._compiled_call_impl is not None
+    compiled.network._compiled_call_impl = lambda *args: asked.append(1) or compiled.network._call_impl(*args)
+    asked = []
+    noise = compiled.abduct(image, parents, UNITS, "x")
+    assert len(asked) == S
+    assert torch.equal(noise["u"], plain.abduct(image, parents, UNITS, "x")["u"])
 
 
 def test_the_code_is_kept_and_the_parents_are_exchanged(rows):
@@ -206,6 +254,12 @@ def test_a_calibrated_scale_costs_no_further_calls(rows):
 def test_readers_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         built(M.SpatialDiffusion).steer(*arguments)
+    reads_other = Regressor(1, (4,), reads="b").double()
+    for reader in (reads_other, reads_other.predict):
+        with pytest.raises(
+            ValueError, match=r"a: this predictor reads 'b'; give the one trained on 'a', fit_regressor"
+        ):
+            built(M.SpatialDiffusion).steer({"a": reader})
     untrained = built(M.SpatialDiffusion, null_probability=0.0)
     with pytest.raises(ValueError, match=r"needs a trained null token.*by='reading'"):
         untrained.steer({"a": brightness}, "omega", {"a": 0.1})
@@ -249,6 +303,8 @@ def test_options_change_without_a_refit_and_weights_are_shared(rows):
         (M.DynamicDiffusion, {"rate": 0.0}, "rate > 0"),
         (M.DynamicDiffusion, {"solver": "2m"}, "expected solver 'ddim' or 'explicit ddim'"),
         (M.DynamicDiffusion, {"replay": True}, "without replay"),
+        (M.DynamicDiffusion, {"inversion": "guided"}, "inversion 'condition'"),
+        (M.SpatialDiffusion, {"inversion": "null"}, "expected inversion 'condition' or 'guided'"),
     ],
 )
 def test_options_that_cannot_work_are_refused_before_anything_is_built(kind, options, message):
