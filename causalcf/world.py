@@ -33,15 +33,16 @@ class ExogenousNoise(Mapping[str, Noise]):
 
     def __getitem__(self, name: str) -> Noise:
         if name not in self._known:
-            mechanism = self._scm.mechanism(name)
-            if self._evidence is None:
-                noise = mechanism.noise(self._units, name)
-            else:
-                parents = {parent: self._evidence[parent] for parent in self._scm.graph.parents(name)}
-                noise = mechanism.abduct(self._evidence[name], parents, self._units, name)
-            _finite(name, noise, "abducted noise")
-            self._known[name] = noise
+            self._known[name] = _finite(name, self._abducted(name), "abducted noise")
         return self._known[name]
+
+    @torch.no_grad()
+    def _abducted(self, name: str) -> Noise:
+        mechanism = self._scm.mechanism(name)
+        if self._evidence is None:
+            return mechanism.noise(self._units, name)
+        parents = {parent: self._evidence[parent] for parent in self._scm.graph.parents(name)}
+        return mechanism.abduct(self._evidence[name], parents, self._units, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._scm.graph)

@@ -209,8 +209,8 @@ class Diffusion(ImageMechanism):
         """Let predictors of the parents steer prediction; they are not saved with the mechanism.
 
         Args:
-            readers: parent -> what reads it from images in [0, 1], a function or a predictor. Do not judge the result by
-                the same predictors.
+            readers: parent -> what reads it from images in [0, 1], a function or a predictor. Do not judge the
+                result by the same predictors.
             by: "reading" changes the clean image as little as it takes for the continuous parents to read as intended,
                 relative to how the factual image reads; "omega" takes, row by row, the smallest guidance scale at
                 which all parents read as intended.

@@ -29,6 +29,8 @@ class Variational(ImageMechanism):
     with the likelihood of 8-bit grey levels under a discretised Gaussian, and `beta` on the divergence, whose layers
     each have `free_bits` nats that cost nothing.
 
+    Abduction and prediction are differentiable, in the weights and in the image.
+
     Noise sites: "z0", "z1", ..., the standardised codes from the top; "u", what is left over.
     """
 
@@ -71,7 +73,6 @@ class Variational(ImageMechanism):
         paid = [cost.float() + (self.free_bits - cost.float()).clamp_min(0).detach() for cost in costs]
         return (fit + self.beta * sum(paid, torch.zeros_like(fit))) / value[0].numel()
 
-    @torch.no_grad()
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Encode, decode, and keep what the decoder leaves over."""
         features = self.features(parents, len(value))
@@ -80,7 +81,6 @@ class Variational(ImageMechanism):
         left = (x.double() - mean.double()) / log_scale.double().exp()
         return {**{f"z{index}": code for index, code in enumerate(codes)}, "u": left}
 
-    @torch.no_grad()
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """Decode under these parents, and add what was left over; drawn noise ends at the mean."""
         codes = [noise[f"z{index}"] for index in range(len(self._shapes()))]

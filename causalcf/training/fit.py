@@ -86,7 +86,7 @@ class Batches(Sampler[list[int]]):
             yield positions
 
 
-class _Training(L.LightningModule):
+class Training(L.LightningModule):
     """A mechanism under training."""
 
     def __init__(
@@ -112,7 +112,7 @@ class _Training(L.LightningModule):
                 avg_fn=lambda old, new, n: old + (new - old) * (1 - min(decay, (1 + int(n)) / (10 + int(n)))),
             )
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> Any:  # noqa: D102
         recipe = self.recipe
         optimizer = torch.optim.AdamW(
             self.mechanism.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -135,9 +135,9 @@ class _Training(L.LightningModule):
         parents = {parent: batch[parent] for parent in self.parent_names}
         return mechanism.loss(batch[self.name], parents, generator).mean()
 
-    def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
+    def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:  # noqa: D102
         step = self.trainer.global_step
-        loss = self._loss(self.mechanism, batch, derived_seed(self.seed, self.name, "noise", step))
+        loss = self.step_loss(batch, derived_seed(self.seed, self.name, "noise", step))
         if not loss.isfinite():
             last = self.folder / "last.ckpt"
             kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
@@ -148,13 +148,17 @@ class _Training(L.LightningModule):
         self.last_loss = loss.item()
         return loss
 
+    def step_loss(self, batch: Mapping[str, Tensor], seed: int) -> Tensor:
+        """What a step lowers; `seed` decides all that is random in it."""
+        return self._loss(self.mechanism, batch, seed)
+
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Take no step along a gradient that is too long; it is not clipped yet here."""
         slopes = [p.grad for p in self.mechanism.parameters() if p.grad is not None]
         if torch.nn.utils.get_total_norm(slopes) > self.recipe.skip:
             optimizer.zero_grad(set_to_none=True)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
         if self.average is not None:
             self.average.update_parameters(self.mechanism)
 
@@ -174,7 +178,7 @@ class _Checkpoint(L.Callback):
     """After every stretch of steps, the whole state of training, replaced in one move."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, _Training)
+        assert isinstance(pl_module, Training)
         last = pl_module.folder / "last.ckpt"
         trainer.save_checkpoint(last.with_suffix(".part"))
         os.replace(last.with_suffix(".part"), last)
@@ -184,14 +188,14 @@ class _Bar(L.Callback):
     """One progress bar for one node."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, _Training)
+        assert isinstance(pl_module, Training)
         total, done = pl_module.recipe.steps, trainer.global_step
         self.bar = tqdm(total=total, initial=done, desc=f"fit {pl_module.name}", unit="step", mininterval=1.0)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, _Training)
+        assert isinstance(pl_module, Training)
         self.bar.update()
         shown = {"loss": f"{pl_module.last_loss:.4f}"}
         if not math.isnan(pl_module.last_val):
@@ -199,7 +203,7 @@ class _Bar(L.Callback):
         self.bar.set_postfix(shown, refresh=False)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, _Training)
+        assert isinstance(pl_module, Training)
         if pl_module.validation_rows is not None:
             pl_module.last_val = pl_module.validate()
             pl_module.mechanism.train()
@@ -253,7 +257,7 @@ def fit_mechanism(
         return
     result = folder / "result.safetensors"
     if result.exists():
-        _take(mechanism, result)
+        take(mechanism, result)
         return
     folder.mkdir(parents=True, exist_ok=True)
     mechanism.initialise(derived_seed(seed, name, "weights"))
@@ -264,30 +268,27 @@ def fit_mechanism(
     device, dtype = mechanism.device, mechanism.dtype
     mechanism.calibrate(sample[name].to(device), {parent: sample[parent].to(device) for parent in parents})
     if mechanism.learns:
-        _train(mechanism, name, parents, data, val, folder, seed, progress)
+        held = None
+        if val is not None:
+            held = val if image else _Columns(val.columns(needed))
+        train_until_done(Training(mechanism, name, parents, data, held, seed, folder), progress)
     mechanism.to(device, dtype)
     mechanism.fitted = True
     mechanism.eval()
-    beside = result.with_suffix(".part")
+    keep(mechanism, result)
+
+
+def keep(mechanism: Mechanism, path: Path) -> None:
+    """Write the weights in one move."""
+    beside = path.with_suffix(".part")
     save_file({key: tensor.cpu().contiguous() for key, tensor in mechanism.state_dict().items()}, beside)
-    os.replace(beside, result)
+    os.replace(beside, path)
 
 
-def _train(
-    mechanism: Mechanism,
-    name: str,
-    parents: Sequence[str],
-    data: Any,
-    val: Rows | None,
-    folder: Path,
-    seed: int,
-    progress: bool,
-) -> None:
-    recipe, device = mechanism.recipe, mechanism.device
-    held = None
-    if val is not None:
-        held = val if mechanism.variable.shape else _Columns(val.columns((name, *parents)))
-    module = _Training(mechanism, name, parents, data, held, seed, folder)
+def train_until_done(module: Training, progress: bool) -> None:
+    """Train, from the last checkpoint in the module's folder, and leave the averaged weights in its mechanism."""
+    mechanism, name, folder = module.mechanism, module.name, module.folder
+    recipe, device = module.recipe, mechanism.device
     callbacks: list[L.Callback] = [*([_Bar()] if progress else []), _Checkpoint()]
     last = folder / "last.ckpt"
     with quiet():
@@ -320,7 +321,8 @@ def _train(
     mechanism.load_state_dict(module.result().state_dict())
 
 
-def _take(mechanism: Mechanism, path: Path) -> None:
+def take(mechanism: Mechanism, path: Path) -> None:
+    """Read weights that `keep` wrote."""
     try:
         tensors = load_file(path)
         mechanism.load_state_dict(tensors)

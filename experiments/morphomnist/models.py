@@ -14,7 +14,7 @@ DIFFUSION = Recipe(
     steps=4500, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
 )
 VARIATIONAL = Recipe(
-    steps=8000, batch=128, learning_rate=1e-3, weight_decay=0.01, clip=50.0, skip=500.0, ema=0.999, checkpoint=500
+    steps=5000, batch=128, learning_rate=1e-3, weight_decay=0.01, clip=50.0, skip=500.0, ema=0.999, checkpoint=500
 )
 NAMES = ("spatial", "semantic", "hvae", "vae")
 
@@ -34,7 +34,7 @@ def mechanism(name: str, steps: int | None = None) -> cf.Mechanism:
         return M.SpatialDiffusion(**UNET, recipe=recipe)
     if name == "semantic":
         views = {"brightness": 0.5, "stroke": 0.8}
-        return M.SemanticDiffusion(latent=32, kl_weight=0.01, encoder="image", views=views, **UNET, recipe=recipe)
+        return M.SemanticDiffusion(latent=16, kl_weight=0.1, encoder="image", views=views, **UNET, recipe=recipe)
     if name == "hvae":
         return M.HVAE(widths=(32, 64, 96), blocks=2, latent=8, recipe=recipe)
     return M.VAE(latent=16, recipe=recipe)

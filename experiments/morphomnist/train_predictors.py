@@ -14,7 +14,7 @@ from experiments.morphomnist.models import folder
 SEEDS = {"judge": 100, "reader": 200}
 
 
-def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 3000) -> None:
+def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> None:
     """Fit a classifier of the digit and regressors of thickness and intensity, one set to judge and one to steer.
 
     Judges learn on the last half of the training rows, readers on the first.
@@ -30,16 +30,21 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 3000) -> 
     for role, seed in SEEDS.items():
         table = _Table(rows[role])
         for name in ("digit", "thickness", "intensity"):
+            path = out / f"{role}-{name}"
+            if path.is_dir():
+                continue
             if name == "digit":
                 network = fit_classifier(table, name, 10, steps=steps, seed=seed)
             else:
                 network = fit_regressor(table, name, steps=steps, seed=seed)
-            save_predictor(network, out / f"{role}-{name}")
+            save_predictor(network, path)
             found = network.predict(seen["image"])
             if name == "digit":
-                print(f"{role}-{name}: accuracy {(found == seen[name]).double().mean():.4f} on 2000 test rows")
+                share = (found == seen[name]).double().mean()
+                print(f"{role}-{name}: accuracy {share:.4f} on 2000 test rows", flush=True)
             else:
-                print(f"{role}-{name}: mean absolute error {(found - seen[name]).abs().mean():.4f} on 2000 test rows")
+                error = (found - seen[name]).abs().mean()
+                print(f"{role}-{name}: mean absolute error {error:.4f} on 2000 test rows", flush=True)
 
 
 class _Table:

@@ -139,7 +139,7 @@ def test_killed_by_the_system_it_goes_on(tmp_path, after):
 def test_a_finished_fit_is_taken_from_its_folder(tmp_path, monkeypatch):
     rows = make_rows()
     first = make_scm().fit(rows, folder=tmp_path, progress=False)
-    monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "train_until_done", lambda *_: pytest.fail("trained again"))
     assert same(make_scm().fit(rows, folder=tmp_path, progress=False), first)
 
 
