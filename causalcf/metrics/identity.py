@@ -29,12 +29,16 @@ class Identity(Tally):
     def __init__(self, node: str = "image", encode: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
         self.node, self.encode = node, encode
+        self.again = torch.empty(0)
+
+    @torch.no_grad()
+    def seen(self, world: World) -> None:  # noqa: D102
+        self.again = world.do(recompute=True)[self.node]
 
     @torch.no_grad()
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
-        again = world.do(recompute=True)[self.node]
         unit = unit_of(world, self.node) if self.encode is None else "1 - cosine"
-        for kind, other in (("observation", world[self.node]), ("reconstruction", again)):
+        for kind, other in (("observation", world[self.node]), ("reconstruction", self.again)):
             label = Label(f"{self.title}, to the {kind}", name, self.node, unit)
             self.tally(label, self._apart(counterfactual[self.node], other))
 

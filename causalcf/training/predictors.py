@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import lightning as L
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from causalcf.networks.classifier import Classifier, Predictor, Regressor
-from causalcf.training.fit import Batches, Rows, quiet
+from causalcf.rows import Dataset
+from causalcf.training.fit import Batches, quiet
 
 P = TypeVar("P", bound=Predictor)
+Precision = Literal["float32", "bfloat16"]
 
 
 class _Training(L.LightningModule):
@@ -40,7 +42,14 @@ class _Training(L.LightningModule):
 
 
 def fit_classifier(
-    rows: Rows, target: str, classes: int, *, steps: int = 1500, batch: int = 128, seed: int = 0
+    rows: Dataset,
+    target: str,
+    classes: int,
+    *,
+    steps: int = 1500,
+    batch: int = 128,
+    seed: int = 0,
+    precision: Precision = "float32",
 ) -> Classifier:
     """Train a classifier of `rows[target]` from `rows["image"]`.
 
@@ -51,14 +60,25 @@ def fit_classifier(
         steps: optimiser steps.
         batch: rows per step.
         seed: of weights and order.
+        precision: "float32", or "bfloat16" for autocast.
 
     Returns:
         The classifier, in eval mode.
     """
-    return _fitted(lambda channels: Classifier(channels, classes, reads=target), rows, target, steps, batch, seed)
+    return _fitted(
+        lambda channels: Classifier(channels, classes, reads=target), rows, target, steps, batch, seed, precision
+    )
 
 
-def fit_regressor(rows: Rows, target: str, *, steps: int = 1500, batch: int = 128, seed: int = 0) -> Regressor:
+def fit_regressor(
+    rows: Dataset,
+    target: str,
+    *,
+    steps: int = 1500,
+    batch: int = 128,
+    seed: int = 0,
+    precision: Precision = "float32",
+) -> Regressor:
     """Train a regressor of the continuous `rows[target]` from `rows["image"]`; see `fit_classifier`."""
     sample = rows[0 : min(len(rows), 10_000)][target]
 
@@ -68,10 +88,12 @@ def fit_regressor(rows: Rows, target: str, *, steps: int = 1500, batch: int = 12
         network.std.copy_(sample.std().clamp_min(1e-6))
         return network
 
-    return _fitted(make, rows, target, steps, batch, seed)
+    return _fitted(make, rows, target, steps, batch, seed, precision)
 
 
-def _fitted(make: Callable[[int], P], rows: Rows, target: str, steps: int, batch: int, seed: int) -> P:
+def _fitted(
+    make: Callable[[int], P], rows: Dataset, target: str, steps: int, batch: int, seed: int, precision: Precision
+) -> P:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make(rows[0:1]["image"].shape[1])
@@ -79,6 +101,7 @@ def _fitted(make: Callable[[int], P], rows: Rows, target: str, steps: int, batch
             L.Trainer(
                 accelerator="auto",
                 devices=1,
+                precision="bf16-mixed" if precision == "bfloat16" else "32-true",
                 max_steps=steps,
                 logger=False,
                 enable_checkpointing=False,

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import torch
 
+import causalcf as cf
+from causalcf import mechanisms as M
 from causalcf.data import MorphoMNIST
 from causalcf.training.predictors import fit_classifier, fit_regressor, save_predictor
-from experiments.morphomnist.models import folder
+from experiments.morphomnist.models import VARIATIONAL, folder
 
 SEEDS = {"judge": 100, "reader": 200}
 
 
 def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> None:
     """Fit a classifier of the digit and regressors of thickness and intensity, one set to judge and one to steer.
+
+    And an autoencoder without parents, whose code minimality is measured in.
 
     Judges learn on the last half of the training rows, readers on the first.
 
@@ -34,9 +38,9 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> 
             if path.is_dir():
                 continue
             if name == "digit":
-                network = fit_classifier(table, name, 10, steps=steps, seed=seed)
+                network = fit_classifier(table, name, 10, steps=steps, seed=seed, precision="bfloat16")
             else:
-                network = fit_regressor(table, name, steps=steps, seed=seed)
+                network = fit_regressor(table, name, steps=steps, seed=seed, precision="bfloat16")
             save_predictor(network, path)
             found = network.predict(seen["image"])
             if name == "digit":
@@ -45,6 +49,11 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> 
             else:
                 error = (found - seen[name]).abs().mean()
                 print(f"{role}-{name}: mean absolute error {error:.4f} on 2000 test rows", flush=True)
+    if not (out / "judge-code").is_dir():
+        alone = cf.CausalGraph("image", image=MorphoMNIST.graph["image"])
+        code = cf.SCM(alone, {"image": M.VAE(latent=100, recipe=VARIATIONAL.but(steps=2500, precision="bfloat16"))})
+        code.fit({"image": rows["judge"]["image"]}, folder=out / "judge-code-fit", seed=SEEDS["judge"])
+        code.save(out / "judge-code", half=True)
 
 
 class _Table:
