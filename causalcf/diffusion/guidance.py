@@ -149,17 +149,34 @@ def _finite(e: Images, k: int, denoiser: Denoiser, guidance: Guidance) -> Images
     return e
 
 
-def guided(denoiser: Denoiser, condition: Tensor, guidance: Guidance) -> Model:
+Memory = dict[int, tuple[Images, Images]]
+
+
+def guided(denoiser: Denoiser, condition: Tensor, guidance: Guidance, memory: Memory | None = None) -> Model:
     """The noise a trajectory follows, `(x, k, rows) -> e`: condition and guidance in one batched network call.
 
     `rows`, where given, says which rows of the condition `x` holds.
+
+    Args:
+        denoiser: the network.
+        condition: of all rows.
+        guidance: what is added to the noise under the condition.
+        memory: level -> the images last asked about there, and their noise under the condition. An inversion that reads
+            the noise where it stands, and the retracing of its path, ask the same; who shares a memory asks once.
     """
 
     def model(x: Images, k: int, rows: Tensor | None = None) -> Images:
         own = condition if rows is None else condition[rows]
         branches = guidance.branches(own, k)
-        count = 1 + len(branches)
-        parts = denoiser.epsilon(x.repeat(count, 1, 1, 1), k, torch.cat([own, *branches])).chunk(count)
+        known = memory.get(k) if memory is not None and rows is None else None
+        asked = branches if known is not None and known[0] is x else (own, *branches)
+        parts: tuple[Images, ...] = ()
+        if asked:
+            parts = denoiser.epsilon(x.repeat(len(asked), 1, 1, 1), k, torch.cat(asked)).chunk(len(asked))
+        if known is not None and known[0] is x:
+            parts = known[1], *parts
+        elif memory is not None and rows is None:
+            memory[k] = x, parts[0]
         return _finite(parts[0] + guidance(Step(x, k, denoiser.levels, parts[0]), parts[1:]), k, denoiser, guidance)
 
     return model

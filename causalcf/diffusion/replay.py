@@ -64,22 +64,3 @@ def residuals(model: Model, path: Sequence[Images], noise: State, levels: Levels
     retrace = _Retrace(solver, path)
     generate(model, noise, levels, retrace, depth=len(path) - 1)
     return retrace.residuals
-
-
-def remembered(model: Model) -> Model:
-    """The model, not asked twice for the same images at the same level.
-
-    An inversion that reads the noise at the level where it stands, and the retracing of its path, ask the same
-    questions.
-    """
-    known: dict[int, tuple[Images, Images]] = {}
-
-    def ask(x: Images, k: int, rows: torch.Tensor | None = None) -> Images:
-        if rows is None and k in known and known[k][0] is x:
-            return known[k][1]
-        e = model(x, k, rows)
-        if rows is None:
-            known[k] = (x, e)
-        return e
-
-    return ask

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from causalcf.diffusion.calibration import Calibrated
 from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser, Images
-from causalcf.diffusion.guidance import Anchored, ClassifierFree, Guidance, NoGuidance, guided
+from causalcf.diffusion.guidance import Anchored, ClassifierFree, Guidance, Memory, NoGuidance, guided
 from causalcf.diffusion.multistep import Multistep
 from causalcf.diffusion.readers import Reader, Reading, as_reader
-from causalcf.diffusion.replay import Replay, remembered, residuals
+from causalcf.diffusion.replay import Replay, residuals
 from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
 from causalcf.diffusion.schedule import Kind, Schedule, Spacing
 from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint, Solver, noised
@@ -76,7 +76,8 @@ class Diffusion(ImageMechanism):
             the first-order guess; "2m", of second order, for few steps; "bidirectional ddim", "belm" or "edict", which
             are reversible.
         replay: whether abduction also records what each step down misses, so that the factual image is retraced
-            exactly by any solver and guidance; costs at most one pass more, and memory for one image per level.
+            exactly by any solver and guidance; costs one call more and, with guidance, one branch per level, and memory
+            for one image per level.
         passes: the most network calls of one fixed-point step of "ddim".
         tolerance: the change of a pixel, in parts of the level's noise, at which a fixed-point step stops.
         omega: guidance scale of prediction; 1 is none.
@@ -273,7 +274,8 @@ class Diffusion(ImageMechanism):
         denoiser = self._denoiser()
         levels, solver = denoiser.levels, SOLVERS[self.solver](self)
         followed = NoGuidance() if self.inversion == "condition" else self._unsteered({"c": condition})
-        model = remembered(guided(denoiser, condition, followed))
+        memory: Memory = {}
+        model = guided(denoiser, condition, followed, memory if self.replay else None)
         e = units.normal(f"{key}.e", self.variable.shape).to(value.device)
         path = [noised(2 * value.double() - 1, e, 0, levels)]
         keep: Watch = (lambda k, x: path.append(x)) if self.keeps_path else (lambda k, x: None)
@@ -288,8 +290,7 @@ class Diffusion(ImageMechanism):
             if self.omega != 1 and self.reference == "factual":
                 noise["c"] = condition
             if self.replay:
-                same = (self.omega == 1 or self.inversion == "guided") and not self.readers
-                again = model if same else guided(denoiser, condition, self._guidance(noise, parents))
+                again = guided(denoiser, condition, self._guidance(noise, parents), memory)
                 noise["r"] = torch.stack(residuals(again, path, (u, *second), levels, solver), 1)
         return noise, path
 

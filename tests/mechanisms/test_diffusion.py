@@ -16,6 +16,7 @@ UNITS = Units(torch.arange(N))
 
 def built(kind, **options):
     """A quiet random network, in float64."""
+    torch.manual_seed(0)
     made = kind(widths=(8, 8), steps=S, **options).build(cf.Image(1, 8, 8), PARENTS).double().eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in made.parameters():
@@ -108,11 +109,12 @@ def test_guided_inversion_retraces_the_image_and_its_noise_pays(solver, rows):
     assert (noise["u"] - other["u"]).abs().mean() > 1e-3
 
 
-def test_guided_inversion_is_replayed_for_no_call_more(rows):
+@pytest.mark.parametrize(("inversion", "rows_asked"), [("condition", [N] * S), ("guided", [2 * N] * S)])
+def test_replay_of_guidance_asks_of_each_level_only_what_inversion_did_not(inversion, rows_asked, rows):
     image, parents = rows
-    mechanism = built(M.SpatialDiffusion, inversion="guided", solver="2m", omega=2.0, replay=True)
+    mechanism = built(M.SpatialDiffusion, inversion=inversion, solver="2m", omega=2.0, replay=True)
     noise, asked = calls(mechanism, lambda: mechanism.abduct(image, parents, UNITS, "x"))
-    assert asked == [2 * N] * (S + 1)
+    assert asked == [*rows_asked, 2 * N, *[N] * (S - 1)]
     torch.testing.assert_close(mechanism.predict(noise, parents), image, atol=1e-10, rtol=0)
 
 
