@@ -28,6 +28,7 @@ from causalcf.metrics import (
     Minimality,
     NoiseMoments,
     Report,
+    Reversibility,
     Tally,
     evaluate,
 )
@@ -116,8 +117,8 @@ class Known:
 
 def main(
     rows: int = 1000,
-    slow_rows: int = 200,
-    cycle_rows: int = 100,
+    few: int = 200,
+    cycles: int = 50,
     only: list[str] | None = None,
     models: Path = Path("runs"),
     predictors: Path = Path("runs/morphomnist-predictors"),
@@ -130,8 +131,8 @@ def main(
 
     Args:
         rows: test rows.
-        slow_rows: test rows for methods that optimise at test time.
-        cycle_rows: rows that go through ten cycles of composition.
+        few: test rows for the methods that are not the main ones, and those that optimise at test time.
+        cycles: rows that go through ten cycles of composition, and through reversibility.
         only: names of methods; all by default.
         models: folder of `morphomnist-<name>`.
         predictors: folder of judges and readers.
@@ -158,7 +159,7 @@ def main(
         weights = models / f"morphomnist-{method.model}{f'-{seed}' if seed else ''}"
         if path.exists() or not weights.is_dir():
             continue
-        count = min(rows, slow_rows) if method.slow else rows
+        count = rows if method.main else min(rows, few)
         plan = {f"do({variable})": cf.do(**{variable: drawn[variable][:count]}) for variable in drawn}
         metrics: list[Tally] = [
             Composition(cycles=(1,)),
@@ -175,8 +176,10 @@ def main(
             scm = method.made(cf.SCM.load(weights), predictors)
             cost = evaluations(scm, data[:20], plan["do(thickness)"].at(slice(0, 20), count))
             report = evaluate(scm, Rows(data, count), plan, metrics, batch=batch)
-            cycles = Rows(data, min(cycle_rows, count))
-            ten = evaluate(scm, cycles, {"-": cf.do(digit=0)}, [Composition(cycles=(10,))], batch=batch)
+            first = min(cycles, count)
+            part = {name: action.at(slice(0, first), count) for name, action in plan.items()}
+            again = [Composition(cycles=(10,)), Reversibility()]
+            ten = evaluate(scm, Rows(data, first), part, again, batch=batch)
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         content = Report((*report.lines, *ten.lines), report.about).to_dict()
         path.write_text(

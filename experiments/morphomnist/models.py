@@ -16,7 +16,7 @@ DIFFUSION = Recipe(
 VARIATIONAL = Recipe(
     steps=5000, batch=128, learning_rate=1e-3, weight_decay=0.01, clip=50.0, skip=500.0, ema=0.999, checkpoint=500
 )
-NAMES = ("spatial", "semantic", "hvae", "vae")
+NAMES = ("spatial", "semantic", "hvae", "vae", "spatial-dropout")
 
 
 def mechanism(name: str, steps: int | None = None) -> cf.Mechanism:
@@ -28,10 +28,12 @@ def mechanism(name: str, steps: int | None = None) -> cf.Mechanism:
     """
     if name not in NAMES:
         raise ValueError(f"expected a model of {', '.join(NAMES)}, got {name!r}")
-    recipe = DIFFUSION if name in ("spatial", "semantic") else VARIATIONAL
+    recipe = VARIATIONAL if name in ("hvae", "vae") else DIFFUSION
     recipe = recipe if steps is None else recipe.but(steps=steps)
     if name == "spatial":
         return M.SpatialDiffusion(**UNET, recipe=recipe)
+    if name == "spatial-dropout":
+        return M.SpatialDiffusion(null_probability=0.5, **UNET, recipe=recipe)
     if name == "semantic":
         views = {"brightness": 0.5, "stroke": 0.8}
         return M.SemanticDiffusion(latent=16, kl_weight=0.1, encoder="image", views=views, **UNET, recipe=recipe)

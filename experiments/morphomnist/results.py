@@ -31,6 +31,8 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "do(d): t error, CNN": ("error of CNN", "do(digit)", "thickness"),
     "do(t): to the truth": ("error against the truth", "do(thickness)", "image"),
     "do(i): to the truth": ("error against the truth", "do(intensity)", "image"),
+    "do(t): reversibility": ("reversibility, 1 cycle", "do(thickness)", "image"),
+    "do(i): reversibility": ("reversibility, 1 cycle", "do(intensity)", "image"),
     "do(t): CLD": ("minimality (CLD), corrected", "do(thickness)", "thickness"),
     "do(t): CLD, published": ("minimality (CLD), published", "do(thickness)", "thickness"),
     "do(d): CLD": ("minimality (CLD), corrected", "do(digit)", "digit"),
@@ -181,33 +183,33 @@ def claims(results: dict[str, Result]) -> list[str]:
         end = "" if omega == 1 else f", omega {omega:g}"
         compare(
             "semantic beats spatial on identity at equal omega",
-            f"2M, 25, omega {omega:g}",
-            f"semantic: 2M, 25{end}",
-            f"spatial: 2M, 25{end}",
+            f"2M, 24, omega {omega:g}",
+            f"semantic: 2M, 24{end}",
+            f"spatial: 2M, 24{end}",
             [("composition 1", True), *identity],
         )
     for model in ("spatial", "semantic"):
         effect = [("do(d): digit", False), ("do(t): t error", True), ("do(i): i error", True)]
         for omega in (1.5, 3.0):
-            where = f"{model}, 2M, 25, omega {omega:g} against 1"
-            one, other = f"{model}: 2M, 25", f"{model}: 2M, 25, omega {omega:g}"
+            where = f"{model}, 2M, 24, omega {omega:g} against 1"
+            one, other = f"{model}: 2M, 24", f"{model}: 2M, 24, omega {omega:g}"
             compare("omega raises effectiveness", where, other, one, effect)
             compare("omega costs identity", where, one, other, [("composition 1", True), *identity])
-        dropped = f"{model}-dropout: 2M, 25, omega 1.5"
+        dropped = f"{model}-dropout: 2M, 24, omega 1.5"
         where = f"{model}, dropout 0.1 against 0.5, omega 1.5"
-        compare("lower dropout raises effectiveness", where, f"{model}: 2M, 25, omega 1.5", dropped, effect)
-        compare("lower dropout costs identity", where, dropped, f"{model}: 2M, 25, omega 1.5", identity)
+        compare("lower dropout raises effectiveness", where, f"{model}: 2M, 24, omega 1.5", dropped, effect)
+        compare("lower dropout costs identity", where, dropped, f"{model}: 2M, 24, omega 1.5", identity)
     for omega in (1.5, 2.0, 3.0):
-        cta, end = f"CTA, 25, omega {omega:g}, 10 passes", f", omega {omega:g}"
+        cta, end = f"CTA, 24, omega {omega:g}, 10 passes", f", omega {omega:g}"
         where = f"semantic, omega {omega:g}"
         identities = [("composition 1", True), *identity]
-        compare("dynamic abduction restores identity", where, cta, f"semantic: 2M, 25{end}", identities)
-        ours = f"semantic: 2M with replay, 25{end}"
+        compare("dynamic abduction restores identity", where, cta, f"semantic: 2M, 24{end}", identities)
+        ours = f"semantic: 2M with replay, 24{end}"
         both = [*identities, ("do(t): t error", True), ("do(i): i error", True), ("do(d): digit", False)]
         compare("replay beats trajectory alignment", where, ours, cta, both)
-        compare("replay beats a factual reference", where, ours, f"semantic: 2M, 25{end}, factual reference", both)
+        compare("replay beats a factual reference", where, ours, f"semantic: 2M, 24{end}, factual reference", both)
     for model in ("spatial", "semantic"):
-        exact, explicit = f"{model}: 2M with replay, 25", f"{model}: explicit DDIM, 50"
+        exact, explicit = f"{model}: 2M with replay, 24", f"{model}: explicit DDIM, 50"
         both = [("composition 1", True), ("do(t): t error", True), ("do(i): i error", True), *identity]
         compare("exact inversion beats explicit inversion", f"{model}, omega 1", exact, explicit, both)
     return lines
@@ -218,12 +220,12 @@ def curves(results: dict[str, Result]) -> Figure:
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     axes = figure.subplots(2, 3)
     kinds = {
-        "spatial": ("spatial: 2M, 25{}", "#2468ad", "-", "o"),
-        "spatial, replay": ("spatial: 2M with replay, 25{}", "#2468ad", "--", "s"),
-        "semantic": ("semantic: 2M, 25{}", "#cf3a3a", "-", "o"),
-        "semantic, replay": ("semantic: 2M with replay, 25{}", "#cf3a3a", "--", "s"),
-        "semantic, factual reference": ("semantic: 2M, 25{}, factual reference", "#e2a03f", ":", "^"),
-        "semantic, CTA": ("CTA, 25{}, 10 passes", "#3f8f5b", "-.", "v"),
+        "spatial": ("spatial: 2M, 24{}", "#2468ad", "-", "o"),
+        "spatial, replay": ("spatial: 2M with replay, 24{}", "#2468ad", "--", "s"),
+        "semantic": ("semantic: 2M, 24{}", "#cf3a3a", "-", "o"),
+        "semantic, replay": ("semantic: 2M with replay, 24{}", "#cf3a3a", "--", "s"),
+        "semantic, factual reference": ("semantic: 2M, 24{}, factual reference", "#e2a03f", ":", "^"),
+        "semantic, CTA": ("CTA, 24{}, 10 passes", "#3f8f5b", "-.", "v"),
     }
     sides = [
         ("do(t): t error", "thickness error, px", "do(t): to the truth"),
@@ -267,7 +269,7 @@ def grid(names: list[str], models: Path, predictors: Path, plan: Path, variable:
     if data.knows(action):
         true = data.true_counterfactual(seen, action)["image"]
         groups.append(Group("truth", [Panel("truth:0", "", pictures(true))]))
-    shown = [BEST, "semantic: 2M with replay, 25", "semantic: 2M, 25, omega 3", "HVAE", "HVAE, fine-tuned", "VAE"]
+    shown = [BEST, "semantic: 2M with replay, 24", "semantic: 2M, 24, omega 3", "HVAE", "HVAE, fine-tuned", "VAE"]
     for index, name in enumerate(shown):
         if name in names:
             method = METHODS[name]
