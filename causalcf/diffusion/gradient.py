@@ -1,0 +1,227 @@
+"""Guidance along the gradient of what noise-aware predictors say, with scales that adjust themselves."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from causalcf.diffusion.denoiser import Images
+from causalcf.diffusion.guidance import Guidance, Step
+
+Representation = Callable[[Tensor, Tensor], Tensor]  # (x, timestep) -> (B, K)
+Likelihood = Callable[[Tensor, Tensor], Tensor]  # (x, timestep) -> (B,)
+PerRow = Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Slope:
+    r"""The gradient `g` of a log-likelihood at the noisy images, and what scales need to know of it.
+
+    Attributes:
+        gradient: shape `(B, C, H, W)`.
+        jacobian: Frobenius norms of the Jacobian of the standardised representation, where there is one.
+        sigma: noise of the level.
+        lever: by how much a unit of predicted noise moves the next image down.
+    """
+
+    gradient: Images
+    jacobian: PerRow | None
+    sigma: float
+    lever: float
+
+    @property
+    def length(self) -> PerRow:
+        """Norms of the gradient, never 0."""
+        return self.gradient.flatten(1).norm(dim=1).clamp_min(1e-8)
+
+    @property
+    def dimensions(self) -> int:
+        """Pixels times channels."""
+        return self.gradient[0].numel()
+
+
+class Scale(ABC):
+    r"""`lambda_t`: how strongly a gradient pulls at one level, so that `e` changes by `-lambda_t sigma_t g`."""
+
+    @abstractmethod
+    def __call__(self, slope: Slope) -> PerRow:
+        """The scale of every row."""
+
+
+@dataclass(frozen=True)
+class Constant(Scale):
+    """The same at every level.
+
+    Args:
+        size: lambda.
+    """
+
+    size: float = 1.0
+
+    def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
+        return torch.full_like(slope.length, self.size)
+
+
+@dataclass(frozen=True)
+class Empirical(Scale):
+    r"""The pull has the variance of the noise: `lambda_t = size sigma_t sqrt(d) / |g_t|`.
+
+    Its length does not depend on how far the target is: it needs a tolerance within which it stops.
+
+    Args:
+        size: kappa, a multiplier.
+    """
+
+    size: float = 1.0
+
+    def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
+        return self.size * slope.sigma * math.sqrt(slope.dimensions) / slope.length
+
+
+@dataclass(frozen=True)
+class Balanced(Scale):
+    r"""The pull is expected to have the variance of the noise: `lambda_t = size sigma_t sqrt(d) / |J_t|_F`.
+
+    A residual of unit variance in every factor gives a gradient of variance `|J|_F^2 / d`. As that does not look at
+    the residual, the pull dies out near the target.
+
+    Args:
+        size: kappa, a multiplier.
+    """
+
+    size: float = 1.0
+
+    def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
+        if slope.jacobian is None:
+            raise TypeError("Balanced needs the Jacobian of a representation; use Empirical or Constant here")
+        return self.size * slope.sigma * math.sqrt(slope.dimensions) / slope.jacobian.clamp_min(1e-8)
+
+
+@dataclass(frozen=True)
+class Ancestral(Scale):
+    r"""The shift `lambda_t Sigma_t g_t` of an ancestral step's mean has the variance of the noise, whatever `Sigma_t`.
+
+    Given as the change of predicted noise that shifts a deterministic step by as much.
+
+    Args:
+        size: kappa, a multiplier.
+    """
+
+    size: float = 1.0
+
+    def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
+        shift = self.size * slope.sigma * math.sqrt(slope.dimensions) / slope.length
+        return shift / max(slope.lever * slope.sigma, 1e-12)
+
+
+class Ascent(Guidance):
+    """A pull along the gradient of a log-likelihood at the noisy images, no longer than a limit.
+
+    Subclasses say what the gradient is.
+    """
+
+    scale: Scale
+    limit: float
+
+    @abstractmethod
+    def _slope(self, x: Tensor, timestep: Tensor) -> tuple[Images, PerRow | None]:
+        """Gradient and Jacobian norm at images that require no gradient."""
+
+    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
+        alpha, sigma = step.levels.alpha, step.levels.sigma
+        k, here = step.k, float(sigma[step.k])
+        below = max(k - 1, 0)
+        lever = float(alpha[below] / alpha[k] * sigma[k] - sigma[below])
+        timestep = step.levels.timestep[k].to(step.x.device).expand(len(step.x))
+        gradient, jacobian = self._slope(step.x, timestep)
+        slope = Slope(gradient.to(step.epsilon), jacobian, here, lever)
+        pull = self.scale(slope).to(step.epsilon) * here
+        longest = self.limit * here**2 * math.sqrt(slope.dimensions) / slope.length
+        return -torch.minimum(pull, longest).reshape(-1, 1, 1, 1) * slope.gradient
+
+
+@dataclass(frozen=True)
+class Towards(Ascent):
+    r"""A pull that makes a representation of the noisy images read the targets.
+
+    With `p(z* | x_t) = N(z*; z(x_t, t), spread^2)`, the gradient is `J^T (z* - z) / spread^2`, one vector-Jacobian
+    product; the Frobenius norm of `J / spread`, which `Balanced` needs, comes from the same backward pass, exactly or
+    by random probes. Source: Zhu et al., "DiffusionCounterfactuals" (2024), https://arxiv.org/abs/2407.20553, as far as
+    it is known: the scale is reconstructed from the principle it names.
+
+    Args:
+        reads: the representation, `(x, timestep) -> (B, K)`, differentiable, each row on its own.
+        target: shape `(B, K)`; entries that are not finite are free.
+        spread: standard deviations of the representation's error, shape `(K,)`.
+        scale: how strongly it pulls.
+        limit: the longest `lambda_t g_t`, in standard deviations of the level's noise.
+        tolerance: misses below it, in spreads, do not pull.
+        probes: random vectors that estimate the Jacobian's norm; 0 takes all K rows of it.
+        seed: of the probes, which are the same for all rows.
+    """
+
+    reads: Representation
+    target: Tensor
+    spread: Tensor
+    scale: Scale = field(default_factory=Balanced)
+    limit: float = 3.0
+    tolerance: float = 0.0
+    probes: int = 0
+    seed: int = 0
+
+    def _slope(self, x: Tensor, timestep: Tensor) -> tuple[Images, PerRow | None]:
+        if len(self.target) != len(x):
+            raise ValueError(f"Towards: {len(self.target)} targets for {len(x)} rows; generate all rows at once")
+        with torch.enable_grad():
+            leaf = x.detach().to(self.spread.dtype).requires_grad_()
+            z = self.reads(leaf, timestep) / self.spread
+        miss = self.target.to(z) / self.spread - z.detach()
+        pulls = miss.isfinite() & (miss.abs() > self.tolerance)
+        miss = torch.where(pulls, miss, 0.0)
+        width = z.shape[1]
+        if isinstance(self.scale, Balanced):
+            vectors = torch.cat([miss[None], self._probes(width, len(x), z)])
+        else:
+            vectors = miss[None]
+        (rows,) = torch.autograd.grad(z, leaf, vectors, is_grads_batched=True)
+        if len(vectors) == 1:
+            return rows[0], None
+        square = rows[1:].flatten(2).square().sum(2)
+        return rows[0], (square.mean(0) if self.probes else square.sum(0)).sqrt()
+
+    def _probes(self, width: int, count: int, like: Tensor) -> Tensor:
+        """Vectors v, with which the norms of `J^T v` give that of J: all unit vectors, or random signs."""
+        if not self.probes:
+            return torch.eye(width, dtype=like.dtype, device=like.device)[:, None].expand(-1, count, -1)
+        generator = torch.Generator().manual_seed(self.seed)
+        signs = torch.randint(2, (self.probes, 1, width), generator=generator) * 2 - 1
+        return signs.to(like).expand(-1, count, -1)
+
+
+@dataclass(frozen=True)
+class Likely(Ascent):
+    r"""A pull along `grad log p(a* | x_t)` of a noise-aware classifier (Dhariwal and Nichol, 2021; Sanchez, 2022).
+
+    Args:
+        log_likelihood: `(x, timestep) -> (B,)`, differentiable, each row on its own.
+        scale: how strongly it pulls.
+        limit: the longest `lambda_t g_t`, in standard deviations of the level's noise.
+        dtype: in which it computes.
+    """
+
+    log_likelihood: Likelihood
+    scale: Scale = field(default_factory=Constant)
+    limit: float = 3.0
+    dtype: torch.dtype = torch.float32
+
+    def _slope(self, x: Tensor, timestep: Tensor) -> tuple[Images, PerRow | None]:
+        with torch.enable_grad():
+            leaf = x.detach().to(self.dtype).requires_grad_()
+            (gradient,) = torch.autograd.grad(self.log_likelihood(leaf, timestep).sum(), leaf)
+        return gradient, None
