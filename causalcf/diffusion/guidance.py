@@ -169,14 +169,14 @@ def guided(denoiser: Denoiser, condition: Tensor, guidance: Guidance, memory: Me
         own = condition if rows is None else condition[rows]
         branches = guidance.branches(own, k)
         known = memory.get(k) if memory is not None and rows is None else None
-        asked = branches if known is not None and known[0] is x else (own, *branches)
-        parts: tuple[Images, ...] = ()
+        parts = [known[1]] if known is not None and known[0] is x else []
+        asked = branches if parts else (own, *branches)
         if asked:
-            parts = denoiser.epsilon(x.repeat(len(asked), 1, 1, 1), k, torch.cat(asked)).chunk(len(asked))
-        if known is not None and known[0] is x:
-            parts = known[1], *parts
-        elif memory is not None and rows is None:
+            parts += denoiser.epsilon(x.repeat(len(asked), 1, 1, 1), k, torch.cat(asked)).chunk(len(asked))
+        if memory is not None and rows is None:
             memory[k] = x, parts[0]
-        return _finite(parts[0] + guidance(Step(x, k, denoiser.levels, parts[0]), parts[1:]), k, denoiser, guidance)
+        return _finite(
+            parts[0] + guidance(Step(x, k, denoiser.levels, parts[0]), tuple(parts[1:])), k, denoiser, guidance
+        )
 
     return model
