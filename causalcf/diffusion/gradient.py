@@ -158,7 +158,8 @@ class Towards(Ascent):
     Args:
         reads: the representation, `(x, timestep) -> (B, K)`, differentiable, each row on its own.
         target: shape `(B, K)`; entries that are not finite are free.
-        spread: standard deviations of the representation's error, shape `(K,)`.
+        spread: standard deviations of the representation's error, shape `(K,)`, or what gives them, shape `(B, K)`, at
+            the training step of each row.
         scale: how strongly it pulls.
         limit: the longest `lambda_t g_t`, in standard deviations of the level's noise.
         tolerance: misses below it, in spreads, do not pull.
@@ -168,7 +169,7 @@ class Towards(Ascent):
 
     reads: Representation
     target: Tensor
-    spread: Tensor
+    spread: Tensor | Callable[[Tensor], Tensor]
     scale: Scale = field(default_factory=Balanced)
     limit: float = 3.0
     tolerance: float = 0.0
@@ -178,10 +179,12 @@ class Towards(Ascent):
     def _slope(self, x: Tensor, timestep: Tensor) -> tuple[Images, PerRow | None]:
         if len(self.target) != len(x):
             raise ValueError(f"Towards: {len(self.target)} targets for {len(x)} rows; generate all rows at once")
+        spread = self.spread if isinstance(self.spread, Tensor) else self.spread(timestep)
+        spread = spread.detach()
         with torch.enable_grad():
-            leaf = x.detach().to(self.spread.dtype).requires_grad_()
-            z = self.reads(leaf, timestep) / self.spread
-        miss = self.target.to(z) / self.spread - z.detach()
+            leaf = x.detach().to(spread.dtype).requires_grad_()
+            z = self.reads(leaf, timestep) / spread
+        miss = self.target.to(z) / spread - z.detach()
         pulls = miss.isfinite() & (miss.abs() > self.tolerance)
         miss = torch.where(pulls, miss, 0.0)
         width = z.shape[1]

@@ -9,6 +9,7 @@ from causalcf.mechanisms.dynamic import DynamicDiffusion as DynamicDiffusion
 from causalcf.mechanisms.flow import Flow as Flow
 from causalcf.mechanisms.functional import Functional as Functional
 from causalcf.mechanisms.gaussian import Gaussian as Gaussian
+from causalcf.mechanisms.nscm import NSCMDiffusion as NSCMDiffusion
 from causalcf.mechanisms.semantic import SemanticDiffusion as SemanticDiffusion
 from causalcf.mechanisms.spatial import SpatialDiffusion as SpatialDiffusion
 from causalcf.mechanisms.vae import HVAE as HVAE

@@ -268,9 +268,9 @@ class Diffusion(ImageMechanism):
 
     @torch.no_grad()
     def _inverted(
-        self, value: Tensor, condition: Tensor, parents: Parents, units: Units, key: str
+        self, value: Tensor, condition: Tensor, parents: Parents, units: Units, key: str, known: Noise | None = None
     ) -> tuple[Noise, list[Images]]:
-        """The noise sites of a trajectory, accumulated in float64, and the images it passed through."""
+        """The noise sites of a trajectory, accumulated in float64, beside known ones, and the images it passed."""
         denoiser = self._denoiser()
         levels, solver = denoiser.levels, SOLVERS[self.solver](self)
         followed = NoGuidance() if self.inversion == "condition" else self._unsteered({"c": condition})
@@ -281,7 +281,7 @@ class Diffusion(ImageMechanism):
         keep: Watch = (lambda k, x: path.append(x)) if self.keeps_path else (lambda k, x: None)
         with self._autocast():
             u, *second = invert(model, path[0], levels, solver, watch=keep)
-            noise = {"u": u, "e": e}
+            noise = {**(known or {}), "u": u, "e": e}
             if second:
                 noise["w"] = second[0]
             if self.steered_by == "reading":

@@ -9,11 +9,40 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class Encoder(nn.Module):
-    """Mean and log-variance of `q(z | image, condition)`: strided residual convolutions and two linear heads.
+class Trunk(nn.Module):
+    """Strided residual convolutions, and one linear layer over all places: nothing is pooled over the whole image.
 
-    The condition, where there is one, scales and shifts the features of every block. Places are kept up to the heads:
-    nothing is pooled over the whole image.
+    The condition, where there is one, scales and shifts the features of every block.
+
+    Args:
+        channels: of the image.
+        size: height and width of the image.
+        features: of the condition; 0 for none.
+        widths: channels after each halving of the resolution.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], features: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.features, self.width = features, 2 * widths[-1]
+        self.blocks = nn.ModuleList()
+        before, (height, width) = channels, size
+        for after in widths:
+            self.blocks.append(_Block(before, after, features))
+            before, height, width = after, -(-height // 2), -(-width // 2)
+        self.neck = nn.Sequential(nn.Flatten(), nn.Linear(before * height * width, self.width), nn.SiLU())
+
+    def hidden(
+        self, image: Float[Tensor, "batch channel height width"], condition: Float[Tensor, "batch features"]
+    ) -> Float[Tensor, "batch width"]:
+        """What the linear heads see."""
+        h = image
+        for block in self.blocks:
+            h = block(h, condition)
+        return self.neck(h)
+
+
+class Encoder(Trunk):
+    """Mean and log-variance of `q(z | image, condition)`.
 
     Args:
         channels: of the image.
@@ -33,16 +62,9 @@ class Encoder(nn.Module):
         features: int = 0,
         widths: Sequence[int] = (32, 64, 128),
     ) -> None:
-        super().__init__()
-        self.features = features
-        self.blocks = nn.ModuleList()
-        before, (height, width) = channels, size
-        for after in widths:
-            self.blocks.append(_Block(before, after, features))
-            before, height, width = after, -(-height // 2), -(-width // 2)
-        self.neck = nn.Sequential(nn.Flatten(), nn.Linear(before * height * width, 2 * before), nn.SiLU())
-        self.mean = nn.Linear(2 * before, latent)
-        self.log_variance = nn.Linear(2 * before, latent)
+        super().__init__(channels, size, features, widths)
+        self.mean = nn.Linear(self.width, latent)
+        self.log_variance = nn.Linear(self.width, latent)
         nn.init.zeros_(self.log_variance.weight)
         nn.init.constant_(self.log_variance.bias, -2.0)
 
@@ -52,10 +74,7 @@ class Encoder(nn.Module):
         condition: Float[Tensor, "batch features"],
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
         """Mean and log-variance of the code."""
-        h = image
-        for block in self.blocks:
-            h = block(h, condition)
-        h = self.neck(h)
+        h = self.hidden(image, condition)
         return self.mean(h), self.log_variance(h).clamp(-self.LIMIT, self.LIMIT)
 
 

@@ -92,6 +92,20 @@ CASES = [
         cf.Image(2, 8, 8),
         options={"widths": [8, 8], "steps": 40, "passes": 60, "latent": 3, "omega": 3.0, "reference": "factual"},
     ),
+    *(
+        Case(
+            f"nscm diffusion, {name}",
+            M.NSCMDiffusion,
+            cf.Image(2, 8, 8),
+            {"a": cf.Continuous(), "b": cf.Binary()},
+            {"widths": [8, 8], "projector": [8, 8], "steps": 40, "replay": True} | options,
+        )
+        for name, options in {
+            "structure given": {"structure": {"b": ["a"]}, "size": 0.02, "solver": "2m"},
+            "structure learned, empirical": {"scale": "empirical", "size": 0.02, "solver": "2m"},
+            "by parents": {"by": "parents", "omega": 2.0, "solver": "explicit ddim"},
+        }.items()
+    ),
     Case(
         "dynamic diffusion",
         M.DynamicDiffusion,

@@ -1,0 +1,147 @@
+"""Guidance by causal representations: which factors are read, which are led through their equations."""
+
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf import mechanisms as M
+from causalcf.diffusion.gradient import Balanced, Towards
+from causalcf.networks.projector import Equations
+from causalcf.units import Units
+
+N = 5
+PARENTS = {name: cf.Continuous() for name in ("a", "b", "c")}
+UNITS = Units(torch.arange(N))
+STRUCTURE = {"c": ["a", "b"]}
+
+
+def built(**options):
+    torch.manual_seed(0)
+    options = {"structure": STRUCTURE, "widths": (8, 8), "projector": (8, 8), "steps": 6, "solver": "2m", **options}
+    made = M.NSCMDiffusion(**options).build(cf.Image(1, 8, 8), PARENTS).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in made.parameters():
+        parameter.data += 0.03 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    return made
+
+
+@pytest.fixture
+def rows():
+    generator = torch.Generator().manual_seed(1)
+    image = 0.1 + 0.8 * torch.rand(N, 1, 8, 8, generator=generator, dtype=torch.float64)
+    return image, {name: torch.randn(N, generator=generator, dtype=torch.float64) for name in PARENTS}
+
+
+def test_abduction_reads_no_parents(rows):
+    image, parents = rows
+    mechanism = built()
+    first = mechanism.abduct(image, parents, UNITS, "x")
+    second = mechanism.abduct(image, {name: value + 1 for name, value in parents.items()}, UNITS, "x")
+    assert torch.equal(first["u"], second["u"])
+    torch.testing.assert_close(first["f"], torch.stack(list(parents.values()), 1))
+
+
+def test_replay_makes_the_null_intervention_exact_and_others_move(rows):
+    image, parents = rows
+    mechanism = built(replay=True)
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    torch.testing.assert_close(mechanism.predict(noise, parents), image, atol=1e-7, rtol=0)
+    moved = mechanism.predict(noise, {**parents, "a": parents["a"] + 1})
+    assert (moved - image).abs().mean() > 1e-3
+
+
+def test_without_size_prediction_is_that_of_the_generator(rows):
+    image, parents = rows
+    free, pulled = built(size=0.0), built()
+    noise = free.abduct(image, parents, UNITS, "x")
+    other = {**parents, "a": parents["a"] + 1}
+    assert torch.equal(free.predict(noise, parents), free.predict(noise, other))
+    assert not torch.equal(pulled.predict(noise, parents), pulled.predict(noise, other))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_caused_factor_is_led_through_its_equation_unless_it_was_intervened_on(kept, rows):
+    image, parents = rows
+    mechanism = built()
+    with torch.no_grad():
+        mechanism.equations.last += 0.5
+        mechanism.equations.log_spread.fill_(-3.0)
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    factual = noise["f"]
+    own = factual - mechanism.equations(factual)
+    moved = factual + torch.tensor([1.0, 0.0, 0.0])
+    natural = (mechanism.equations(moved) + own)[:, 2]
+    other = {"a": moved[:, 0], "b": moved[:, 1], "c": natural if kept else natural + 5}
+    pull = mechanism._guidance(noise, other).parts[1]
+    assert isinstance(pull, Towards)
+    assert isinstance(pull.scale, Balanced)
+    x, timestep = torch.randn(N, 1, 8, 8, dtype=torch.float64), torch.full((N,), 300)
+    z, read = mechanism.projector(x, timestep), pull.reads(x, timestep)
+    assert torch.equal(read[:, :2], z[:, :2])
+    expected = (mechanism.equations(z) + own)[:, 2] if kept else z[:, 2]
+    torch.testing.assert_close(read[:, 2], expected)
+    torch.testing.assert_close(pull.target, torch.stack(list(other.values()), 1))
+
+
+def test_asked_by_the_parents_it_is_a_conditional_model(rows):
+    image, parents = rows
+    mechanism = built().but(by="parents", omega=2.0)
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    assert "f" not in noise
+    other = {name: value + 1 for name, value in parents.items()}
+    assert not torch.equal(noise["u"], mechanism.abduct(image, other, UNITS, "x")["u"])
+
+
+def test_equations_listen_to_their_causes_alone():
+    mask = torch.tensor([[0, 0, 0], [0, 0, 0], [1, 1, 0]])
+    equations = Equations(3, mask)
+    torch.nn.init.normal_(equations.last)
+    z = torch.randn(4, 3, requires_grad=True)
+    jacobian = torch.autograd.functional.jacobian(lambda z: equations(z).sum(0), z)  # (3, 4, 3)
+    assert ((jacobian.abs().sum(1) > 0) == mask.bool()).all()
+
+
+def test_equations_learn_a_function_and_its_noise():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(512, 3, generator=generator)
+    z[:, 2] = torch.sin(z[:, 0]) * z[:, 1] + 0.1 * torch.randn(512, generator=generator)
+    torch.manual_seed(0)
+    equations = Equations(3, torch.tensor([[0, 0, 0], [0, 0, 0], [1, 1, 0]]))
+    optimiser = torch.optim.Adam(equations.parameters(), 1e-2)
+    for _ in range(400):
+        optimiser.zero_grad()
+        equations.loss(z).mean().backward()
+        optimiser.step()
+    assert equations.spread()[2] < 0.2
+    assert (equations(z)[:, 2] - torch.sin(z[:, 0]) * z[:, 1]).abs().mean() < 0.15
+
+
+def test_cycles_are_counted():
+    acyclic = Equations(3, torch.tensor([[0, 0, 0], [1, 0, 0], [1, 1, 0]]))
+    cyclic = Equations(2, torch.tensor([[0, 1], [1, 0]]))
+    assert acyclic.cycles().abs() < 1e-5
+    assert cyclic.cycles() > 0.5
+    learned = Equations(3)
+    assert learned.penalty(0.0) > 0
+    assert acyclic.penalty(1.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"structure": {"c": ["d"]}}, "names 'd', which is no parent of this image; it has a, b, c"),
+        ({"structure": {"a": ["b"], "b": ["a"]}}, "has a cycle"),
+        ({"scale": "big"}, "expected scale in"),
+        ({"by": "both"}, "expected by='nscm' or 'parents'"),
+        ({"size": -1.0}, "expected size >= 0"),
+        ({"omega": 2.0}, "omega=2.0 is of by='parents'"),
+    ],
+)
+def test_what_cannot_work_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        built(**options)
+
+
+def test_a_class_is_no_factor():
+    with pytest.raises(TypeError, match="k is categorical, and factors are numbers"):
+        M.NSCMDiffusion(widths=(8, 8)).build(cf.Image(1, 8, 8), {"k": cf.Categorical(3)})
