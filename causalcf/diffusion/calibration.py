@@ -13,6 +13,8 @@ from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import ClassifierFree, Guidance, Step
 from causalcf.diffusion.readers import Reader, Target, missed
 
+OMEGAS = (1.0, 1.25, 1.5, 2.0, 3.0)
+
 
 @dataclass(frozen=True)
 class Calibrated(Guidance):
@@ -21,7 +23,7 @@ class Calibrated(Guidance):
     At each level the clean image `(x - sigma e_omega) / alpha` is computed for every omega (they all come from the
     same two predictions, so the denoiser is not asked again), and read by predictors of the attributes. A row takes the
     first omega at which all readings are within their tolerance of the target, and the one with the smallest miss if
-    there is none. Where noise outweighs signal the clean image cannot be read, and omega is 1.
+    there is none. Where noise outweighs signal the clean image cannot be read, and omega is the smallest.
 
     The predictors must not be the oracles that judge the result.
 
@@ -38,7 +40,7 @@ class Calibrated(Guidance):
     readers: Mapping[str, Reader]
     targets: Mapping[str, Target]
     tolerance: Mapping[str, float]
-    omegas: Sequence[float] = (1.0, 1.25, 1.5, 2.0, 3.0)
+    omegas: Sequence[float] = OMEGAS
     ratio: float = 1.0
 
     def __post_init__(self) -> None:
@@ -63,7 +65,7 @@ class Calibrated(Guidance):
         """The scale of each row at this step, given the noise under the reference condition."""
         alpha, sigma = step.levels.alpha[step.k].item(), step.levels.sigma[step.k].item()
         if alpha < self.ratio * sigma:
-            return torch.ones(len(step.x), dtype=torch.float64, device=step.x.device)
+            return torch.full((len(step.x),), self.omegas[0], dtype=torch.float64, device=step.x.device)
         push = step.epsilon - reference
         misses = [self._miss((step.x - sigma * (step.epsilon + (w - 1) * push)) / alpha) for w in self.omegas]
         return self._first(torch.stack(misses))

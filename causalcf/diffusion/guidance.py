@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,16 +22,18 @@ class Step:
         k: the index of their level.
         levels: the levels of the trajectory.
         epsilon: the noise predicted under the condition.
+        change: what other guidances have added to it already.
     """
 
     x: Images
     k: int
     levels: Levels
     epsilon: Images
+    change: Images | float = 0.0
 
 
 class Guidance(ABC):
-    """A change to the predicted noise; `a + b` is a guidance too, and applies both."""
+    """A change to the predicted noise; `a + b` is a guidance too, and applies both, b knowing what a has changed."""
 
     @property
     def asks(self) -> int:
@@ -66,7 +68,8 @@ class Sum(Guidance):
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         total, rest = torch.zeros_like(step.epsilon), branches
         for part in self.parts:
-            total, rest = total + part(step, rest[: part.asks]), rest[part.asks :]
+            change = part(replace(step, change=step.change + total), rest[: part.asks])
+            total, rest = total + change, rest[part.asks :]
         return total
 
 

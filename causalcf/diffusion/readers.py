@@ -64,7 +64,7 @@ class Reading(Guidance):
         alpha, sigma = step.levels.alpha[step.k].item(), step.levels.sigma[step.k].item()
         if alpha < self.ratio * sigma:
             return torch.zeros_like(step.epsilon)
-        clean = ((step.x - sigma * step.epsilon) / alpha).detach()
+        clean = ((step.x - sigma * (step.epsilon + step.change)) / alpha).detach()
         change = -self.share * self._needed(clean)
         return -(alpha / sigma) * change.to(step.epsilon)
 

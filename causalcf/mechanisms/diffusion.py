@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from causalcf.diffusion.calibration import Calibrated
 from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser, Images
 from causalcf.diffusion.guidance import Anchored, ClassifierFree, Guidance, Memory, NoGuidance, guided
 from causalcf.diffusion.multistep import Multistep
-from causalcf.diffusion.readers import Reader, Reading, as_reader
 from causalcf.diffusion.replay import Replay, residuals
 from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
 from causalcf.diffusion.schedule import Kind, Schedule, Spacing
@@ -23,9 +20,9 @@ from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint, Solver, noise
 from causalcf.diffusion.trajectory import Watch, generate, invert
 from causalcf.mechanisms.base import Noise, Parents, Recipe, as_recipe, recipe_config
 from causalcf.mechanisms.image import ImageMechanism
+from causalcf.mechanisms.steering import By, Steering
 from causalcf.networks.unet import ConditionalUNet
 from causalcf.units import Units
-from causalcf.variables import Continuous
 
 RECIPE = Recipe(
     steps=6000,
@@ -94,9 +91,7 @@ class Diffusion(ImageMechanism):
     exact = False
     remainder = "e"
     stochastic_abduction = True
-    readers: Mapping[str, Reader] = MappingProxyType({})
-    steered_by: Literal["reading", "omega"] = "reading"
-    reading_tolerance: Mapping[str, float] = MappingProxyType({})
+    steering: Steering = Steering()
 
     def __init__(
         self,
@@ -203,48 +198,32 @@ class Diffusion(ImageMechanism):
 
     def steer(
         self,
-        readers: Mapping[str, Reader],
-        by: Literal["reading", "omega"] = "reading",
+        readers: Mapping[str, Any],
+        by: By = "reading",
         tolerance: Mapping[str, float] | None = None,
+        relative: bool = True,
     ) -> Self:
         """Let predictors of the parents steer prediction; they are not saved with the mechanism.
 
         Args:
             readers: parent -> what reads it from images in [0, 1], a function or a predictor. Do not judge the
                 result by the same predictors.
-            by: "reading" changes the clean image as little as it takes for the continuous parents to read as intended,
-                relative to how the factual image reads; "omega" takes, row by row, the smallest guidance scale at
-                which all parents read as intended.
+            by: "reading" changes the clean image as little as it takes for the continuous parents to read as intended;
+                "omega" takes, row by row, the smallest guidance scale, from the mechanism's own on, at which all
+                parents read as intended; "both" does the one for continuous parents, the other for classes.
             tolerance: for "omega": parent -> how far a reading may be off.
+            relative: for readings: whether one must change by as much as the parent does, which forgives readers
+                their error on this image, or must be the parent's value, which forgives no label its error.
         """
-        unknown = [name for name in readers if name not in self.parents]
-        if unknown:
-            raise ValueError(f"steer: {unknown[0]} is no parent of this image; it has {', '.join(self.parents)}")
-        discrete = [name for name in readers if not isinstance(self.parents[name], Continuous)]
-        if by == "reading" and discrete:
-            raise ValueError(
-                f"steer: {discrete[0]} is a class, which has no distance; leave it out, or take by='omega'"
-            )
-        if by == "omega" and self.null_probability == 0:
-            raise ValueError(
-                "steer: by='omega' needs a trained null token, but null_probability=0 never trains it; "
-                "train with null_probability=0.1, or take by='reading'"
-            )
-        if by == "omega" and set(tolerance or ()) != set(readers):
-            raise ValueError(f"steer: by='omega' needs a tolerance for each of {', '.join(readers)}")
-        self.readers = {name: as_reader(name, reader) for name, reader in readers.items()}
-        self.steered_by, self.reading_tolerance = by, dict(tolerance or {})
+        self.steering = Steering.checked(readers, self.parents, by, tolerance, relative, self.null_probability)
         return self
 
     def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
-        if self.readers and self.steered_by == "omega" and parents is not None:
-            free = ClassifierFree(self.omega, self.network.null, self.kept)
-            return Calibrated(free, self.readers, parents, self.reading_tolerance)
         plain = self._unsteered(noise)
-        if self.readers and parents is not None:
-            targets = {name: parents[name] + noise.get(f"h.{name}", 0.0) for name in self.readers}
-            return plain + Reading(self.readers, targets)
-        return plain
+        if parents is None:
+            return plain
+        free = ClassifierFree(self.omega, self.network.null, self.kept)
+        return self.steering.guidance(plain, free, noise, parents)
 
     def _unsteered(self, noise: Noise) -> Guidance:
         if self.omega == 1:
@@ -284,9 +263,7 @@ class Diffusion(ImageMechanism):
             noise = {**(known or {}), "u": u, "e": e}
             if second:
                 noise["w"] = second[0]
-            if self.steered_by == "reading":
-                image = value.to(self.dtype)
-                noise |= {f"h.{name}": reader(image) - parents[name] for name, reader in self.readers.items()}
+            noise |= self.steering.offsets(value.to(self.dtype), parents)
             if self.omega != 1 and self.reference == "factual":
                 noise["c"] = condition
             if self.replay:

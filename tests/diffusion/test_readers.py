@@ -57,6 +57,22 @@ def test_the_change_is_the_least_that_reaches_the_target():
     torch.testing.assert_close(change, change.flatten(1).mean(1).reshape(-1, 1, 1, 1).expand_as(change))
 
 
+def test_a_reading_corrects_what_other_guidance_leaves():
+    linear, denoiser, _ = setup()
+    k, levels = 2, denoiser.levels
+    epsilon = 0.1 * linear.xi
+    target = Mean()(read_of(linear.x)) + 1.0
+    push = ClassifierFree(3.0, linear.null)
+    reading = Reading({"mean": Mean()}, {"mean": target})
+    other = 0.5 * torch.ones_like(epsilon)
+    change = (push + reading)(Step(linear.x, k, levels, epsilon), (other,))
+    clean = (linear.x - levels.sigma[k] * (epsilon + change)) / levels.alpha[k]
+    torch.testing.assert_close(Mean()(read_of(clean)), target, atol=1e-4, rtol=0)
+    apart = push(Step(linear.x, k, levels, epsilon), (other,)) + reading(Step(linear.x, k, levels, epsilon), ())
+    clean = (linear.x - levels.sigma[k] * (epsilon + apart)) / levels.alpha[k]
+    assert (Mean()(read_of(clean)) - target).abs().mean() > 0.01
+
+
 def test_where_noise_outweighs_signal_nothing_is_read():
     linear, denoiser, _ = setup()
     asked = []

@@ -246,9 +246,37 @@ def test_a_calibrated_scale_costs_no_further_calls(rows):
     assert asked == [2 * N] * S
 
 
+def test_absolute_readings_aim_at_the_parent_itself(rows):
+    image, parents = rows
+    steered = built(M.SpatialDiffusion, solver="2m").steer({"a": brightness}, relative=False)
+    noise = steered.abduct(image, parents, UNITS, "x")
+    assert "h.a" not in noise
+    aim = brightness(image) + 0.5
+    moved = steered.predict(noise, {"a": aim})
+    unmoved = built(M.SpatialDiffusion, solver="2m").predict(noise, {"a": aim})
+    assert (brightness(moved) - aim).abs().mean() < 0.2 * (brightness(unmoved) - aim).abs().mean()
+
+
+def test_classes_choose_the_scale_and_numbers_are_read():
+    torch.manual_seed(0)
+    parents = {"a": cf.Continuous(), "k": cf.Categorical(3)}
+    made = M.SpatialDiffusion(widths=(8, 8), steps=S, solver="2m", omega=1.2).build(cf.Image(1, 8, 8), parents).eval()
+    made.steer({"a": brightness, "k": lambda image: torch.zeros(len(image), dtype=torch.int64)}, by="both")
+    values = {"a": torch.randn(N), "k": torch.zeros(N, dtype=torch.int64)}
+    guidance = made._guidance({"h.a": torch.ones(N)}, values)
+    scaled, reading = guidance.parts
+    assert (list(scaled.readers), scaled.omegas) == (["k"], (1.2, 1.25, 1.5, 2.0, 3.0))
+    torch.testing.assert_close(reading.targets["a"], values["a"] + 1)
+    image = torch.rand(N, 1, 8, 8)
+    assert set(made.abduct(image, values, UNITS, "x")) == {"u", "e", "h.a"}
+    with pytest.raises(ValueError, match=r"k is a class, which has no distance; .* by='omega' or 'both'"):
+        made.steer({"k": brightness})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (({"a": brightness}, "all"), "expected by in"),
         (({"b": brightness},), "b is no parent of this image; it has a"),
         (({"a": brightness}, "omega"), "needs a tolerance for each of a"),
     ],

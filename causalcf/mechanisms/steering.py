@@ -1,0 +1,92 @@
+"""Readers that correct prediction: which of them steer, how, and towards what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from causalcf.diffusion.calibration import OMEGAS, Calibrated
+from causalcf.diffusion.guidance import ClassifierFree, Guidance
+from causalcf.diffusion.readers import Reader, Reading, as_reader
+from causalcf.mechanisms.base import Noise, Parents
+from causalcf.variables import Continuous, Variable
+
+By = Literal["reading", "omega", "both"]
+
+
+@dataclass(frozen=True)
+class Steering:
+    """Readers of an image's parents, and what is done with what they read; see `Diffusion.steer`.
+
+    Args:
+        readers: parent -> what reads it from images in [0, 1].
+        classes: the parents among them that have no distance.
+        by: "reading", "omega" or "both".
+        tolerance: parent -> how far a reading may be off, for omega.
+        relative: whether readings must change by as much as the parents do.
+    """
+
+    readers: Mapping[str, Reader] = field(default_factory=dict)
+    classes: frozenset[str] = frozenset()
+    by: By = "reading"
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    relative: bool = True
+
+    @classmethod
+    def checked(
+        cls,
+        readers: Mapping[str, Any],
+        parents: Mapping[str, Variable],
+        by: By,
+        tolerance: Mapping[str, float] | None,
+        relative: bool,
+        null_probability: float,
+    ) -> Steering:
+        """What a user asks for, if it fits the image's parents."""
+        if by not in get_args(By):
+            raise ValueError(f"steer: expected by in {get_args(By)}, got {by!r}")
+        unknown = [name for name in readers if name not in parents]
+        if unknown:
+            raise ValueError(f"steer: {unknown[0]} is no parent of this image; it has {', '.join(parents)}")
+        classes = frozenset(name for name in readers if not isinstance(parents[name], Continuous))
+        if by == "reading" and classes:
+            raise ValueError(
+                f"steer: {min(classes)} is a class, which has no distance; leave it out, or take by='omega' or 'both'"
+            )
+        if by != "reading" and null_probability == 0:
+            raise ValueError(
+                f"steer: by={by!r} needs a trained null token, but null_probability=0 never trains it; "
+                "train with null_probability=0.1, or take by='reading'"
+            )
+        if by == "omega" and set(tolerance or ()) != set(readers):
+            raise ValueError(f"steer: by='omega' needs a tolerance for each of {', '.join(readers)}")
+        found = {name: as_reader(name, reader) for name, reader in readers.items()}
+        return cls(found, classes, by, dict(tolerance or {}), relative)
+
+    def offsets(self, image: Tensor, parents: Parents) -> Noise:
+        """By how much each reading of the factual image is off, where readings are relative."""
+        if self.by == "omega" or not self.relative:
+            return {}
+        return {f"h.{name}": self.readers[name](image) - parents[name] for name in self._numbers}
+
+    @property
+    def _numbers(self) -> list[str]:
+        return [name for name in self.readers if name not in self.classes]
+
+    def guidance(self, plain: Guidance, free: ClassifierFree, noise: Noise, parents: Parents) -> Guidance:
+        """What guides prediction towards these parents, given what would without readers."""
+        if not self.readers:
+            return plain
+        targets = {name: parents[name] + noise.get(f"h.{name}", 0.0) for name in self._numbers}
+        reading = Reading({name: self.readers[name] for name in self._numbers}, targets)
+        if self.by == "reading":
+            return plain + reading
+        omegas = (free.scale, *(omega for omega in OMEGAS if omega > free.scale))
+        if self.by == "omega":
+            return Calibrated(free, self.readers, parents, self.tolerance, omegas)
+        classes = {name: self.readers[name] for name in sorted(self.classes)}
+        chosen = Calibrated(free, classes, parents, dict.fromkeys(classes, 0.0), omegas) if classes else plain
+        return chosen + reading if targets else chosen
