@@ -18,6 +18,7 @@ from causalcf.mechanisms import Recipe as Recipe
 from causalcf.metrics import evaluate as evaluate
 from causalcf.pretrained import load_pretrained as load_pretrained
 from causalcf.scm import SCM as SCM
+from causalcf.sequences import sequence as sequence
 from causalcf.tuning import fine_tune as fine_tune
 from causalcf.variables import Binary as Binary
 from causalcf.variables import Categorical as Categorical

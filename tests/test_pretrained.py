@@ -1,9 +1,10 @@
 import pytest
+import torch
 
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf import pretrained
-from causalcf.pretrained import load_pretrained, pretrained_names
+from causalcf.pretrained import load_pretrained, predictor_names, pretrained_names
 
 
 @pytest.fixture
@@ -24,6 +25,22 @@ def test_every_model_that_ships_loads_samples_and_has_a_card(name):
     rows = scm.sample(2, seed=0)
     assert set(scm.graph.check_rows(rows)) == {*scm.graph, "id"}
     assert len((pretrained.ROOT / name / "README.md").read_text()) > 200
+
+
+@pytest.mark.parametrize("name", predictor_names())
+def test_every_predictor_that_ships_reads_what_its_name_says_and_has_a_card(name):
+    predictor = pretrained.load_judge(name)
+    assert name.split("-")[1] == predictor.reads
+    assert predictor.predict(torch.rand(2, 1, 28, 28)).shape == (2,)
+    assert len((pretrained.ROOT / name / "README.md").read_text()) > 200
+
+
+@pytest.mark.usefixtures("shelf")
+def test_an_unknown_predictor_is_answered_with_what_ships(tmp_path):
+    (tmp_path / "digits-thickness").mkdir()
+    (tmp_path / "digits-thickness" / "config.json").touch()
+    with pytest.raises(ValueError, match=r"no predictor 'digits-thicknes' ships.*only digits-thickness; did you mean"):
+        pretrained.load_judge("digits-thicknes")
 
 
 @pytest.mark.usefixtures("shelf")

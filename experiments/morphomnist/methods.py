@@ -83,6 +83,8 @@ def diffusion(model: str) -> dict[str, Method]:
         "2M with replay, 24, omega calibrated": steered(model, all_three, "omega", **replayed),
         "2M with replay, 50": options(model, **{**replayed, "steps": 50}),
         "2M, 24": options(model, **plain),
+        "2M, 24, uniform levels": options(model, **plain, spacing="uniform"),
+        "2M, 24, quadratic levels": options(model, **plain, spacing="quadratic"),
         "explicit DDIM, 50": options(model, solver="explicit ddim", steps=50, replay=False),
         "DDIM with fixed point, 50": options(model, solver="ddim", steps=50, replay=False),
         "bidirectional DDIM, 24": options(model, solver="bidirectional ddim", steps=24, replay=False),

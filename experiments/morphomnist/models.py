@@ -14,7 +14,15 @@ DIFFUSION = Recipe(
     steps=4500, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
 )
 VARIATIONAL = Recipe(
-    steps=5000, batch=128, learning_rate=1e-3, weight_decay=0.01, clip=50.0, skip=500.0, ema=0.999, checkpoint=500
+    steps=6000,
+    batch=64,
+    learning_rate=1e-3,
+    weight_decay=0.01,
+    clip=50.0,
+    skip=500.0,
+    ema=0.999,
+    precision="bfloat16",
+    checkpoint=250,
 )
 NAMES = ("spatial", "semantic", "hvae", "vae", "spatial-dropout")
 

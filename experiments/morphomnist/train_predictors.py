@@ -51,7 +51,7 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> 
                 print(f"{role}-{name}: mean absolute error {error:.4f} on 2000 test rows", flush=True)
     if not (out / "judge-code").is_dir():
         alone = cf.CausalGraph("image", image=MorphoMNIST.graph["image"])
-        code = cf.SCM(alone, {"image": M.VAE(latent=100, recipe=VARIATIONAL.but(steps=2500, precision="bfloat16"))})
+        code = cf.SCM(alone, {"image": M.VAE(latent=100, recipe=VARIATIONAL.but(steps=2500))})
         code.fit({"image": rows["judge"]["image"]}, folder=out / "judge-code-fit", seed=SEEDS["judge"])
         code.save(out / "judge-code", half=True)
 
