@@ -34,6 +34,7 @@ class Calibrated(Guidance):
         tolerance: attribute -> how far a reading may be off, in the attribute's unit; 0 or 1 for a class.
         omegas: the scales to choose from, in rising order.
         ratio: the least signal to noise, `alpha / sigma`, at which images are read.
+        wanted: the rows to calibrate, shape `(B,)`; the others take the smallest scale. All rows by default.
     """
 
     free: ClassifierFree
@@ -42,6 +43,7 @@ class Calibrated(Guidance):
     tolerance: Mapping[str, float]
     omegas: Sequence[float] = OMEGAS
     ratio: float = 1.0
+    wanted: Tensor | None = None
 
     def __post_init__(self) -> None:
         if list(self.omegas) != sorted(self.omegas) or not self.omegas:
@@ -68,7 +70,8 @@ class Calibrated(Guidance):
             return torch.full((len(step.x),), self.omegas[0], dtype=torch.float64, device=step.x.device)
         push = step.epsilon - reference
         misses = [self._miss((step.x - sigma * (step.epsilon + (w - 1) * push)) / alpha) for w in self.omegas]
-        return self._first(torch.stack(misses))
+        found = self._first(torch.stack(misses))
+        return found if self.wanted is None else torch.where(self.wanted, found, self.omegas[0])
 
     def _miss(self, clean: Images) -> Float[Tensor, " batch"]:
         """The largest miss of a reading, in tolerances."""

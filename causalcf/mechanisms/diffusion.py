@@ -210,7 +210,8 @@ class Diffusion(ImageMechanism):
                 result by the same predictors.
             by: "reading" changes the clean image as little as it takes for the continuous parents to read as intended;
                 "omega" takes, row by row, the smallest guidance scale, from the mechanism's own on, at which all
-                parents read as intended; "both" does the one for continuous parents, the other for classes.
+                parents read as intended; "both" does the one for continuous parents, and the other for classes, in the
+                rows whose class is to change.
             tolerance: for "omega": parent -> how far a reading may be off.
             relative: for readings: whether one must change by as much as the parent does, which forgives readers
                 their error on this image, or must be the parent's value, which forgives no label its error.

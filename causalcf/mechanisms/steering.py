@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from causalcf.diffusion.calibration import OMEGAS, Calibrated
@@ -67,10 +68,13 @@ class Steering:
         return cls(found, classes, by, dict(tolerance or {}), relative)
 
     def offsets(self, image: Tensor, parents: Parents) -> Noise:
-        """By how much each reading of the factual image is off, where readings are relative."""
-        if self.by == "omega" or not self.relative:
-            return {}
-        return {f"h.{name}": self.readers[name](image) - parents[name] for name in self._numbers}
+        """By how much each reading of the factual image is off, where readings are relative, and its classes."""
+        found: Noise = {}
+        if self.by != "omega" and self.relative:
+            found |= {f"h.{name}": self.readers[name](image) - parents[name] for name in self._numbers}
+        if self.by == "both":
+            found |= {f"h.{name}": self.readers[name](image) for name in sorted(self.classes)}
+        return found
 
     @property
     def _numbers(self) -> list[str]:
@@ -88,5 +92,10 @@ class Steering:
         if self.by == "omega":
             return Calibrated(free, self.readers, parents, self.tolerance, omegas)
         classes = {name: self.readers[name] for name in sorted(self.classes)}
-        chosen = Calibrated(free, classes, parents, dict.fromkeys(classes, 0.0), omegas) if classes else plain
+        if not classes:
+            return plain + reading
+        changed = [noise[f"h.{name}"] != parents[name] for name in classes if f"h.{name}" in noise]
+        wanted = torch.stack(changed).any(0) if changed else None
+        tolerance = dict.fromkeys(classes, 0.0)
+        chosen = Calibrated(free, classes, parents, tolerance, omegas, wanted=wanted)
         return chosen + reading if targets else chosen

@@ -75,9 +75,9 @@ def diffusion(model: str) -> dict[str, Method]:
         "2M with replay, 24": options(model, **replayed).everywhere(),
         CHOSEN: steered(model, ("thickness",), "reading", False, **replayed, omega=1.15).everywhere(),
         "2M with replay, 24, steered": steered(model, both, "reading", **replayed),
-        "2M with replay, 24, omega 1.15, steered, digit calibrated": steered(
-            model, ("thickness", "digit"), "both", False, **replayed, omega=1.15
-        ),
+        "2M with replay, 24, omega 1.1, thickness steered, digit calibrated": steered(
+            model, ("thickness", "digit"), "both", False, **replayed, omega=1.1
+        ).everywhere(),
         "2M with replay, 24, omega 1.25": options(model, **replayed, omega=1.25),
         "2M with replay, 12, steered": steered(model, both, "reading", **{**replayed, "steps": 12}),
         "2M with replay, 24, omega calibrated": steered(model, all_three, "omega", **replayed),

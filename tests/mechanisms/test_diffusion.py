@@ -268,12 +268,14 @@ def test_classes_choose_the_scale_and_numbers_are_read():
     made = M.SpatialDiffusion(widths=(8, 8), steps=S, solver="2m", omega=1.2).build(cf.Image(1, 8, 8), parents).eval()
     made.steer({"a": brightness, "k": lambda image: torch.zeros(len(image), dtype=torch.int64)}, by="both")
     values = {"a": torch.randn(N), "k": torch.zeros(N, dtype=torch.int64)}
-    guidance = made._guidance({"h.a": torch.ones(N)}, values)
+    seen = torch.tensor([0, 0, 1, 2, 0, 1])
+    guidance = made._guidance({"h.a": torch.ones(N), "h.k": seen}, values)
     scaled, reading = guidance.parts
+    assert scaled.wanted.tolist() == [False, False, True, True, False, True]
     assert (list(scaled.readers), scaled.omegas) == (["k"], (1.2, 1.25, 1.5, 2.0, 3.0))
     torch.testing.assert_close(reading.targets["a"], values["a"] + 1)
     image = torch.rand(N, 1, 8, 8)
-    assert set(made.abduct(image, values, UNITS, "x")) == {"u", "e", "h.a"}
+    assert set(made.abduct(image, values, UNITS, "x")) == {"u", "e", "h.a", "h.k"}
     with pytest.raises(ValueError, match=r"k is a class, which has no distance; .* by='omega' or 'both'"):
         made.steer({"k": brightness})
 
