@@ -103,6 +103,11 @@ def diffusion(model: str) -> dict[str, Method]:
 METHODS: dict[str, Method] = {
     **diffusion("spatial"),
     **diffusion("semantic"),
+    **{
+        f"spatial-long: {name.split(': ')[1]}": replace(method, model="spatial-long")
+        for name, method in diffusion("spatial").items()
+        if method.main
+    },
     "spatial-dropout: 2M, 24, omega 1.5": options("spatial-dropout", solver="2m", steps=24, replay=False, omega=1.5),
     "VAE": options("vae").everywhere(),
     "HVAE": options("hvae").everywhere(),

@@ -24,7 +24,7 @@ VARIATIONAL = Recipe(
     precision="bfloat16",
     checkpoint=250,
 )
-NAMES = ("spatial", "semantic", "hvae", "vae", "spatial-dropout")
+NAMES = ("spatial", "semantic", "hvae", "vae", "spatial-dropout", "spatial-long")
 
 
 def mechanism(name: str, steps: int | None = None) -> cf.Mechanism:
@@ -38,6 +38,8 @@ def mechanism(name: str, steps: int | None = None) -> cf.Mechanism:
         raise ValueError(f"expected a model of {', '.join(NAMES)}, got {name!r}")
     recipe = VARIATIONAL if name in ("hvae", "vae") else DIFFUSION
     recipe = recipe if steps is None else recipe.but(steps=steps)
+    if name == "spatial-long":
+        return M.SpatialDiffusion(**UNET, recipe=recipe if steps else recipe.but(steps=9000))
     if name == "spatial":
         return M.SpatialDiffusion(**UNET, recipe=recipe)
     if name == "spatial-dropout":

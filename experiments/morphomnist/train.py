@@ -22,7 +22,7 @@ def main(
     """Fit and save.
 
     Args:
-        only: which models, of spatial, semantic, hvae, vae, spatial-dropout.
+        only: which models, of spatial, semantic, hvae, vae, spatial-dropout, spatial-long.
         out: folder of the folders.
         steps: optimiser steps of the image's mechanism, instead of the recipe's.
         seed: of weights, order and noise; other seeds than 0 are part of the folder's name.

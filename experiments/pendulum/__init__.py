@@ -1,0 +1,1 @@
+"""Pendulum: counterfactuals led by causal representations."""
