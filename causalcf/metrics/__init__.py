@@ -9,6 +9,7 @@ from causalcf.metrics.realism import Frechet as Frechet
 from causalcf.metrics.report import Report as Report
 from causalcf.metrics.report import evaluate as evaluate
 from causalcf.metrics.reversibility import Reversibility as Reversibility
+from causalcf.metrics.steps import evaluate_sequence as evaluate_sequence
 from causalcf.metrics.tally import Estimate as Estimate
 from causalcf.metrics.tally import Tally as Tally
 from causalcf.metrics.truth import CounterfactualError as CounterfactualError
