@@ -12,7 +12,7 @@ from causalcf.diffusion.readers import as_reader
 from causalcf.interventions import Do, do
 from causalcf.metrics.report import Report, collect
 from causalcf.metrics.tally import Label, Tally, distance, unit_of
-from causalcf.rows import Dataset, Table
+from causalcf.rows import Table
 from causalcf.scm import SCM
 from causalcf.sequences import sequence
 from causalcf.world import World
@@ -22,7 +22,7 @@ ACM = "disagreement with the targets (in place of ACM)"
 
 def evaluate_sequence(
     scm: SCM,
-    test: Dataset | Any,
+    test: Any,
     plan: Sequence[Do],
     *,
     oracles: Mapping[str, Any] | None = None,
