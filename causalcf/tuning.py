@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from causalcf import storage
+from causalcf.diffusion.readers import as_reader
 from causalcf.interventions import do
 from causalcf.mechanisms.base import Parents, Recipe
 from causalcf.mechanisms.vae import Variational
@@ -76,8 +77,7 @@ def fine_tune(
             f"fine_tune: expected predictors of parents of {node} ({', '.join(parents)}), got {sorted(predictors)}"
         )
     for name, predictor in predictors.items():
-        if predictor.reads and predictor.reads != name:
-            raise ValueError(f"fine_tune: the predictor given for {name} reads {predictor.reads!r}")
+        as_reader(name, predictor)  # raises where it reads another variable
     table = Table(train, scm.graph, "train")
     sample = table[: min(MEASURED_ROWS, len(table))]
     if bound is None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from causalcf.mechanisms.base import Parents
-from causalcf.mechanisms.vae import Variational
 from causalcf.networks.classifier import Predictor
 from causalcf.training.fit import Training, derived_seed
 from causalcf.units import Units
@@ -27,34 +25,26 @@ class Tuning(Training):
     Image Counterfactuals with Probabilistic Causal Models" (2023), https://arxiv.org/abs/2306.15764.
 
     Args:
-        mechanism: fitted, with a differentiable counterfactual.
+        training: the arguments of `Training`; its mechanism is fitted, with a differentiable counterfactual.
         predictors: parent -> what reads it from images; not trained.
         proposal: `(rows, seed) -> parents` after an intervention.
         bound: the largest loss on the data.
         damping: how steeply the constraint pushes near its bound.
         climb: step size of the price.
-        options: those of `Training`.
     """
 
     price: Tensor
 
     def __init__(
         self,
-        mechanism: Variational,
-        name: str,
-        parents: Sequence[str],
-        train: Any,
-        val: Any,
-        seed: int,
-        folder: Path,
-        *,
+        *training: Any,
         predictors: Mapping[str, Predictor],
         proposal: Proposal,
         bound: float,
         damping: float,
         climb: float,
     ) -> None:
-        super().__init__(mechanism, name, parents, train, val, seed, folder)
+        super().__init__(*training)
         self.predictors, self.proposal = dict(predictors), proposal
         self.bound, self.damping, self.climb = bound, damping, climb
         self.register_buffer("price", torch.zeros(()))

@@ -2,8 +2,8 @@
 
     CAUSALCF_DATA=folder python -m experiments.morphomnist.train --only "[spatial, semantic]"
 
-Writes `runs/morphomnist-<name>`, with checkpoints beside it. On two CPU cores about 35 minutes for each diffusion model
-and 25 for each of the others.
+Writes `runs/morphomnist-<name>`, with checkpoints beside it. On two CPU cores about half an hour for 4500 steps of a
+diffusion model.
 """
 
 from pathlib import Path

@@ -119,7 +119,7 @@ def test_what_cannot_be_tuned_is_refused(scm):
     for given, message in [({}, "expected predictors of parents of x"), ({"c": Reads("c")}, r"got \['c'\]")]:
         with pytest.raises(ValueError, match=message):
             cf.fine_tune(scm, rows(), given, node="x")
-    with pytest.raises(ValueError, match="the predictor given for a reads 'b'"):
+    with pytest.raises(ValueError, match="a: this predictor reads 'b'"):
         cf.fine_tune(scm, rows(), {"a": Regressor(1, reads="b")}, node="x")
     with pytest.raises(ValueError, match="expected a finite bound"):
         cf.fine_tune(scm, rows(), {"a": Reads()}, node="x", bound=float("nan"))
