@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from causalcf.diffusion.denoiser import Denoiser, Images
-from causalcf.diffusion.guidance import Model
+from causalcf.diffusion.guidance import Anchored, Model, NoGuidance, finite
 from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import Sampler, State, move
 from causalcf.diffusion.trajectory import generate
@@ -72,7 +72,7 @@ class _Align(Sampler):
         self.tokens: list[Tensor] = [null] * denoiser.levels.steps
 
     def conditional(self, x: Images, k: int, rows: Tensor | None = None) -> Images:
-        return self.denoiser.epsilon(x, k, self.condition)
+        return finite(self.denoiser.epsilon(x, k, self.condition), k, self.denoiser, NoGuidance())
 
     def step(self, model: Model, state: State, k: int, levels: Levels) -> State:
         y, e = state[0], model(state[0], k, None)
@@ -83,7 +83,8 @@ class _Align(Sampler):
 
     def _moved(self, y: Images, e: Images, token: Tensor, k: int, levels: Levels) -> Images:
         away = self.denoiser.epsilon(y, k, token)
-        return move(y, away + self.omega * (e - away), levels, k, k - 1)
+        guided = finite(away + self.omega * (e - away), k, self.denoiser, Anchored(self.omega, token))
+        return move(y, guided, levels, k, k - 1)
 
     def _found(self, y: Images, e: Images, k: int, levels: Levels, rate: float) -> Tensor:
         token = self.token.clone()

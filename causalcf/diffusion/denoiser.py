@@ -57,7 +57,17 @@ class Clean(Prediction):
         return (x - alpha * output) / sigma
 
 
-PREDICTIONS: dict[str, Prediction] = {"epsilon": Epsilon(), "v": Velocity(), "x0": Clean()}
+class Flow(Prediction):
+    """The velocity `e - x0` of a rectified flow, `x = (1 - t) x0 + t e` (Liu et al., 2023)."""
+
+    def target(self, x0: Tensor, e: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
+        return e - x0
+
+    def epsilon(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
+        return (x + alpha * output) / (alpha + sigma)
+
+
+PREDICTIONS: dict[str, Prediction] = {"epsilon": Epsilon(), "v": Velocity(), "x0": Clean(), "flow": Flow()}
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,13 @@ class Denoiser:
         network: `(x, timestep, condition) -> output`, with `x` of shape `(B, C, H, W)` and `timestep` of shape `(B,)`.
         prediction: what the output means.
         levels: the noise levels of the trajectory.
+        limit: the largest value of a clean image; noise that leads beyond it is taken to lead to it. None allows all.
     """
 
     network: Network
     prediction: Prediction
     levels: Levels
+    limit: float | None = None
 
     def epsilon(self, x: Images, k: int, condition: Tensor) -> Images:
         """The noise in `x` at level `k`; the network is told the training step of that level, not `k`."""
@@ -83,4 +95,7 @@ class Denoiser:
         timestep = self.levels.timestep[k].to(x.device).expand(len(x))
         output = self.network(x.to(dtype), timestep, condition).to(x.dtype)
         alpha, sigma = (level[k].to(x.device, x.dtype) for level in (self.levels.alpha, self.levels.sigma))
-        return self.prediction.epsilon(output, x, alpha, sigma)
+        e = self.prediction.epsilon(output, x, alpha, sigma)
+        if self.limit is None:
+            return e
+        return (x - alpha * ((x - sigma * e) / alpha).clamp(-self.limit, self.limit)) / sigma

@@ -138,14 +138,21 @@ class Anchored(Contrast):
 Model = Callable[[Images, int, Tensor | None], Images]
 
 
-def _finite(e: Images, k: int, denoiser: Denoiser, guidance: Guidance) -> Images:
+def finite(e: Images, k: int, denoiser: Denoiser, guidance: Guidance) -> Images:
+    """The noise of a step, if it is finite in all rows.
+
+    Raises:
+        FloatingPointError: it names the level, the row, and what to change.
+    """
     good = e.flatten(1).isfinite().all(1)
     if not good.all():
         row = int((~good).nonzero()[0])
         if isinstance(guidance, NoGuidance):
             remedy = "the parents of this row may lie far outside the training rows, or precision is too low"
         else:
-            remedy = f"lower the scale of the guidance ({type(guidance).__name__}), or take more steps"
+            parts = guidance.parts if isinstance(guidance, Sum) else (guidance,)
+            names = " + ".join(type(part).__name__ for part in parts if not isinstance(part, NoGuidance))
+            remedy = f"lower the scale of the guidance ({names}), or take more steps"
         raise FloatingPointError(
             f"the step from level {k} of {denoiser.levels.steps} is not finite (row {row} of {len(e)}); {remedy}"
         )
@@ -178,7 +185,7 @@ def guided(denoiser: Denoiser, condition: Tensor, guidance: Guidance, memory: Me
             parts += denoiser.epsilon(x.repeat(len(asked), 1, 1, 1), k, torch.cat(asked)).chunk(len(asked))
         if memory is not None and rows is None:
             memory[k] = x, parts[0]
-        return _finite(
+        return finite(
             parts[0] + guidance(Step(x, k, denoiser.levels, parts[0]), tuple(parts[1:])), k, denoiser, guidance
         )
 

@@ -76,6 +76,11 @@ class Reading(Guidance):
             image = (leaf + 1) / 2
             for name, reader in self.readers.items():
                 read = reader(image)
+                if not read.isfinite().all():
+                    raise FloatingPointError(
+                        f"the reader of {name} is not finite on a clean image of this trajectory; leave it out, "
+                        "or lower omega"
+                    )
                 (slope,) = torch.autograd.grad(read.sum(), leaf, retain_graph=True)
                 slopes.append(slope.flatten(1))
                 off.append(missed(read.detach(), self.targets[name]))

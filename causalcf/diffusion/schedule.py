@@ -39,6 +39,11 @@ class Levels:
         """The number S of steps between the image and the noise."""
         return len(self.timestep) - 1
 
+    def with_clean(self) -> Levels:
+        """With a level of no noise below the lowest, so that level k is now level k + 1; no network is asked there."""
+        first = self.timestep[:1], self.alpha.new_ones(1), self.sigma.new_zeros(1)
+        return Levels(*(torch.cat(pair) for pair in zip(first, (self.timestep, self.alpha, self.sigma), strict=True)))
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -88,9 +93,9 @@ class Schedule:
         top = TOP[self.kind] * (self.length - 1) // 999 if top is None else top
         if not 0 < top < self.length:
             raise ValueError(f"schedule: expected 0 < top < {self.length}, got top={top}")
-        if not 1 <= steps <= top:
+        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= top:
             raise ValueError(
-                f"schedule: steps={steps} do not fit between level 0 and level {top}; use at most steps={top}"
+                f"schedule: steps={steps!r} do not fit between level 0 and level {top}; use 1 to {top} whole steps"
             )
         abar = self.alpha_bar
         part = torch.linspace(0, 1, steps + 1, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from torch import Tensor
 from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import Model
 from causalcf.diffusion.schedule import Levels
+
+log = logging.getLogger(__name__)
+LOUD = 0.05  # a fixed point that a step leaves by more, in parts of the noise it carries, was not found
 
 
 def move(x: Images, e: Images, levels: Levels, source: int, target: int) -> Images:
@@ -92,6 +96,7 @@ class FixedPoint(Inversion):
         rows = torch.arange(len(x), device=x.device)
         point, limit = x, self.tolerance * levels.sigma[k].item()
         before: tuple[Images, Images] | None = None
+        residual, open_rows = torch.zeros_like(x), torch.zeros(len(x), dtype=torch.bool)
         for _ in range(self.passes):
             image = move(x[rows], model(point, k, rows), levels, k - 1, k)
             residual = image - point
@@ -102,6 +107,13 @@ class FixedPoint(Inversion):
             ahead = image if before is None else _anderson(image, residual, *before)
             before = (image[open_rows], residual[open_rows])
             point, rows = ahead[open_rows], rows[open_rows]
+        left = residual[open_rows].abs().amax().item() / levels.sigma[k].item() if open_rows.any() else 0.0
+        if left > LOUD:
+            log.warning(
+                "the inverse step to level %d of %d did not converge in %d passes (%d rows, off by %.2g of the noise); "
+                "take more passes or steps, or a reversible solver",
+                *(k, levels.steps, self.passes, int(open_rows.sum()), left),
+            )
         return y
 
 

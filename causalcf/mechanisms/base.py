@@ -83,6 +83,8 @@ class Mechanism(nn.Module, ABC):
     recipe: Recipe = Recipe()
     built: bool = False
     fitted: bool = False
+    trained: ClassVar[frozenset[str]] = frozenset()
+    """Options that say how it was trained, which a fitted mechanism cannot change."""
 
     def build(self, variable: Variable, parents: Mapping[str, Variable]) -> Self:
         """Make the networks for a variable with these parents; raise if this mechanism cannot model it."""
@@ -115,8 +117,15 @@ class Mechanism(nn.Module, ABC):
             ValueError: an option that does not exist, is out of range, or asks for other weights.
         """
         kind = kind or type(self)
+        own = self.config()
+        for name in sorted(self.trained & options.keys()):
+            if self.fitted and options[name] != own.get(name):
+                raise ValueError(
+                    f"{kind.__name__}: {name}={own.get(name)!r} is what this {type(self).__name__} was trained with; "
+                    f"for {name}={options[name]!r} make one anew and fit it"
+                )
         try:
-            made = kind(**{**self.config(), **options}).build(self.variable, self.parents)
+            made = kind(**{**own, **options}).build(self.variable, self.parents)
         except TypeError as error:
             raise ValueError(f"{kind.__name__}: {error}") from None
         made.to(self.device, self.dtype)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self
 
@@ -18,7 +19,7 @@ from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
 from causalcf.diffusion.schedule import Kind, Schedule, Spacing
 from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint, Solver, noised
 from causalcf.diffusion.trajectory import Watch, generate, invert
-from causalcf.mechanisms.base import Noise, Parents, Recipe, as_recipe, recipe_config
+from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
 from causalcf.mechanisms.image import ImageMechanism
 from causalcf.mechanisms.steering import By, Steering
 from causalcf.networks.unet import ConditionalUNet
@@ -91,6 +92,7 @@ class Diffusion(ImageMechanism):
     exact = False
     remainder = "e"
     stochastic_abduction = True
+    trained = frozenset({"null_probability", "prediction", "schedule"})
     steering: Steering = Steering()
 
     def __init__(
@@ -125,6 +127,16 @@ class Diffusion(ImageMechanism):
             raise ValueError(f"{kind}: expected reference 'null' or 'factual', got {reference!r}")
         if inversion not in ("condition", "guided"):
             raise ValueError(f"{kind}: expected inversion 'condition' or 'guided', got {inversion!r}")
+        if inversion == "guided" and reference == "factual":
+            raise ValueError(
+                f"{kind}: inversion='guided' has no effect with reference='factual', whose guidance cancels on the "
+                "factual image; leave one of the two out"
+            )
+        for name, number in {"omega": omega, "tolerance": tolerance}.items():
+            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+                raise ValueError(f"{kind}: expected {name} to be a finite number, got {number!r}")
+        if precision not in ("float32", "bfloat16"):
+            raise ValueError(f"{kind}: expected precision 'float32' or 'bfloat16', got {precision!r}")
         if not 0 <= null_probability < 1:
             raise ValueError(f"{kind}: expected 0 <= null_probability < 1, got {null_probability}")
         if omega != 1 and null_probability == 0 and reference == "null":
@@ -201,7 +213,7 @@ class Diffusion(ImageMechanism):
         readers: Mapping[str, Any],
         by: By = "reading",
         tolerance: Mapping[str, float] | None = None,
-        relative: bool = True,
+        relative: bool | Collection[str] = True,
     ) -> Self:
         """Let predictors of the parents steer prediction; they are not saved with the mechanism.
 
@@ -214,10 +226,35 @@ class Diffusion(ImageMechanism):
                 rows whose class is to change.
             tolerance: for "omega": parent -> how far a reading may be off.
             relative: for readings: whether one must change by as much as the parent does, which forgives readers
-                their error on this image, or must be the parent's value, which forgives no label its error.
+                their error on this image, or must be the parent's value, which forgives no label its error. Or the
+                names of those that must change.
         """
-        self.steering = Steering.checked(readers, self.parents, by, tolerance, relative, self.null_probability)
+        if by != "reading" and not self.scalable:
+            raise ValueError(
+                f"{type(self).__name__}: steer(by={by!r}) chooses the scale of guidance away from the null token, "
+                "which is not what guides here; take by='reading', or reference='null' of another diffusion mechanism"
+            )
+        if by != "reading" and self.null_probability == 0:
+            raise ValueError(
+                f"steer: by={by!r} needs a trained null token, but null_probability=0 never trains it; "
+                "train with null_probability=0.1, or take by='reading'"
+            )
+        blank = torch.zeros(2, *self.variable.shape, device=self.device, dtype=self.dtype)
+        self.steering = Steering.checked(readers, self.parents, by, tolerance, relative, blank)
         return self
+
+    @property
+    def scalable(self) -> bool:
+        """Whether prediction may be guided away from the null token."""
+        return self.reference == "null"
+
+    def but(self, kind: type[Mechanism] | None = None, **options: Any) -> Mechanism:
+        """As every mechanism's; readers go on steering."""
+        made = super().but(kind, **options)
+        if self.steering.readers and isinstance(made, Diffusion):
+            own = self.steering
+            made.steer(own.readers, own.by, own.tolerance, own.relative)
+        return made
 
     def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
         plain = self._unsteered(noise)

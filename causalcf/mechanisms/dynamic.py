@@ -62,7 +62,7 @@ class DynamicDiffusion(SemanticDiffusion):
         """Invert as semantic abduction does, then align the guided trajectory with the inversion."""
         noise, path = self._abducted(value, parents, units, key)
         condition = self.condition(noise, parents)
-        (null,) = super()._guidance(noise).branches(condition, 1)
+        (null,) = super()._unsteered(noise).branches(condition, 1)
         with self._autocast():
             noise["tokens"] = aligned(
                 self._denoiser(),
@@ -81,7 +81,11 @@ class DynamicDiffusion(SemanticDiffusion):
     def keeps_path(self) -> bool:  # noqa: D102
         return True
 
-    def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
+    def _unsteered(self, noise: Noise) -> Guidance:
         if "tokens" not in noise:
-            return super()._guidance(noise, parents)
+            return super()._unsteered(noise)
         return Anchored(self.omega, noise["tokens"])
+
+    @property
+    def scalable(self) -> bool:  # noqa: D102
+        return False

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from causalcf.diffusion.gradient import Ancestral, Balanced, Constant, Empirical, Scale, Towards
+from causalcf.diffusion.gradient import Scale, Towards
 from causalcf.diffusion.guidance import Guidance
-from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.base import Noise, Parents
-from causalcf.mechanisms.diffusion import Diffusion
-from causalcf.networks.projector import Equations, Projector
-from causalcf.units import Units
+from causalcf.mechanisms.led import Form, LedDiffusion
+from causalcf.networks.projector import Equations
 from causalcf.variables import Categorical
 
-Form = Literal["balanced", "empirical", "ancestral", "constant"]
-SCALES: dict[str, type[Balanced | Empirical | Ancestral | Constant]] = {
-    "balanced": Balanced,
-    "empirical": Empirical,
-    "ancestral": Ancestral,
-    "constant": Constant,
-}
 THROUGH = 3.0  # a factor within so many spreads of its equation was not intervened on
 
 
-class NSCMDiffusion(Diffusion):
+class NSCMDiffusion(LedDiffusion):
     r"""A diffusion model led to its counterfactual by a projector and structural equations of the factors.
 
     Three networks are trained together: a generator, a projector `h(x_t, t)` that reads the factors from noisy images,
@@ -56,6 +46,8 @@ class NSCMDiffusion(Diffusion):
         options: those of `Diffusion`.
     """
 
+    leaders = ("nscm", "parents")
+
     def __init__(
         self,
         structure: Mapping[str, Sequence[str]] | None = None,
@@ -71,40 +63,24 @@ class NSCMDiffusion(Diffusion):
         null_probability: float = 0.5,
         **options: Any,
     ) -> None:
-        super().__init__(null_probability=null_probability, **options)
-        if by not in ("nscm", "parents"):
-            raise ValueError(f"NSCMDiffusion: expected by='nscm' or 'parents', got {by!r}")
-        if scale not in SCALES:
-            raise ValueError(f"NSCMDiffusion: expected scale in {get_args(Form)}, got {scale!r}")
-        if size < 0 or limit <= 0 or stop < 0 or probes < 0:
-            raise ValueError(
-                f"NSCMDiffusion: expected size >= 0, limit > 0, stop >= 0, probes >= 0, got {size}, {limit}, {stop}, "
-                f"{probes}"
-            )
-        if by == "nscm" and self.omega != 1:
-            raise ValueError(f"NSCMDiffusion: omega={self.omega} is of by='parents'; the nscm is scaled by size")
+        super().__init__(by, scale, size, limit, projector, null_probability, **options)
+        if stop < 0 or probes < 0:
+            raise ValueError(f"NSCMDiffusion: expected stop >= 0 and probes >= 0, got {stop} and {probes}")
         self.structure = None if structure is None else {name: list(causes) for name, causes in structure.items()}
-        self.by, self.scale, self.size, self.limit, self.stop = by, scale, size, limit, stop
-        self.probes, self.projector_widths, self.hidden, self.sparsity = probes, tuple(projector), hidden, sparsity
+        self.stop, self.probes, self.hidden, self.sparsity = stop, probes, hidden, sparsity
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        own = {name: getattr(self, name) for name in ("structure", "by", "scale", "size", "limit", "stop", "probes")}
-        own |= {"projector": list(self.projector_widths), "hidden": self.hidden, "sparsity": self.sparsity}
+        own = {name: getattr(self, name) for name in ("structure", "stop", "probes", "hidden", "sparsity")}
         return {**own, **super().config()}
 
     def _build(self) -> None:
-        super()._build()
         classes = [name for name, variable in self.parents.items() if isinstance(variable, Categorical)]
         if classes:
             raise TypeError(
                 f"NSCMDiffusion: {classes[0]} is categorical, and factors are numbers; declare it otherwise"
             )
-        channels, height, width = self.variable.shape
-        count = len(self.parents)
-        self.projector = Projector(
-            channels, (height, width), count, self.projector_widths, Schedule(self.schedule).length
-        )
-        self.equations = Equations(count, self._mask(), self.hidden)
+        super()._build()
+        self.equations = Equations(len(self.parents), self._mask(), self.hidden)
 
     def _mask(self) -> Tensor | None:
         if self.structure is None:
@@ -127,33 +103,11 @@ class NSCMDiffusion(Diffusion):
     def loss(self, value: Tensor, parents: Parents, generator: torch.Generator | None = None) -> Tensor:
         """The errors of the three parts; the projector reads images at noise levels of its own."""
         z = self.features(parents, len(value))
-        alpha_bar = Schedule(self.schedule).alpha_bar.to(value.device)
-        timestep = torch.randint(len(alpha_bar), (len(value),), generator=generator, device=value.device)
-        e = torch.randn(value.shape, generator=generator, device=value.device, dtype=value.dtype)
-        share = alpha_bar[timestep].reshape(-1, 1, 1, 1)
-        x = share.sqrt().to(value.dtype) * (2 * value - 1) + (1 - share).sqrt().to(value.dtype) * e
+        x, timestep = self._noised(value, generator)
         read = self.projector.loss(x, timestep, z)
         return self._error(value, z, generator) + read + self.equations.loss(z) + self.equations.penalty(self.sparsity)
 
-    def condition(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch features"]:  # noqa: D102
-        if self.by == "parents":
-            return super().condition(noise, parents)
-        return self._nothing(len(noise["u"]))
-
-    def _nothing(self, rows: int) -> Tensor:
-        return self.network.null.expand(rows, -1)
-
-    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
-        """Invert the generator without a condition, and keep the factors."""
-        factors = self.features(parents, len(value))
-        if self.by == "parents":
-            return self._inverted(value, factors, parents, units, key)[0]
-        return self._inverted(value, self._nothing(len(value)), parents, units, key, {"f": factors})[0]
-
-    def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
-        base = super()._guidance(noise, parents)
-        if self.by == "parents" or parents is None:
-            return base
+    def _pull(self, noise: Noise, parents: Parents, scale: Scale) -> Guidance:
         target = self.features(parents, len(noise["u"]))
         factual = noise.get("f", target)
         with torch.no_grad():
@@ -166,5 +120,4 @@ class NSCMDiffusion(Diffusion):
             z = self.projector(x, timestep)
             return torch.where(through, self.equations(z) + own, z)
 
-        scale: Scale = SCALES[self.scale](self.size)
-        return base + Towards(reads, target, self.projector.spread, scale, self.limit, self.stop, self.probes)
+        return Towards(reads, target, self.projector.spread, scale, self.limit, self.stop, self.probes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -46,6 +47,8 @@ class SemanticDiffusion(Diffusion):
         options: those of `Diffusion`.
     """
 
+    trained = Diffusion.trained | {"hidden", "kl_weight", "views", "dropped"}
+
     def __init__(
         self,
         latent: int = 16,
@@ -57,7 +60,7 @@ class SemanticDiffusion(Diffusion):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if latent < 1 or kl_weight < 0:
+        if latent < 1 or not 0 <= kl_weight < math.inf:
             raise ValueError(f"SemanticDiffusion: expected latent >= 1 and kl_weight >= 0, got {latent}, {kl_weight}")
         if set(views or ()) - set(KINDS) or any(size < 0 for size in (views or {}).values()):
             raise ValueError(f"SemanticDiffusion: expected sizes >= 0 of the views {KINDS}, got {dict(views or {})}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -13,7 +13,7 @@ from causalcf.diffusion.calibration import OMEGAS, Calibrated
 from causalcf.diffusion.guidance import ClassifierFree, Guidance
 from causalcf.diffusion.readers import Reader, Reading, as_reader
 from causalcf.mechanisms.base import Noise, Parents
-from causalcf.variables import Continuous, Variable
+from causalcf.variables import Categorical, Continuous, Variable
 
 By = Literal["reading", "omega", "both"]
 
@@ -27,14 +27,14 @@ class Steering:
         classes: the parents among them that have no distance.
         by: "reading", "omega" or "both".
         tolerance: parent -> how far a reading may be off, for omega.
-        relative: whether readings must change by as much as the parents do.
+        relative: the parents whose readings must change by as much as they do.
     """
 
     readers: Mapping[str, Reader] = field(default_factory=dict)
     classes: frozenset[str] = frozenset()
     by: By = "reading"
     tolerance: Mapping[str, float] = field(default_factory=dict)
-    relative: bool = True
+    relative: frozenset[str] = frozenset()
 
     @classmethod
     def checked(
@@ -43,13 +43,15 @@ class Steering:
         parents: Mapping[str, Variable],
         by: By,
         tolerance: Mapping[str, float] | None,
-        relative: bool,
-        null_probability: float,
+        relative: bool | Collection[str],
+        blank: Tensor,
     ) -> Steering:
-        """What a user asks for, if it fits the image's parents."""
+        """What a user asks for, if it fits the image's parents; readers are tried on blank images."""
         if by not in get_args(By):
             raise ValueError(f"steer: expected by in {get_args(By)}, got {by!r}")
-        unknown = [name for name in readers if name not in parents]
+        allowed = dict(tolerance or {})
+        names = [] if isinstance(relative, bool) else list(relative)
+        unknown = [name for name in (*readers, *allowed, *names) if name not in parents]
         if unknown:
             raise ValueError(f"steer: {unknown[0]} is no parent of this image; it has {', '.join(parents)}")
         classes = frozenset(name for name in readers if not isinstance(parents[name], Continuous))
@@ -57,21 +59,23 @@ class Steering:
             raise ValueError(
                 f"steer: {min(classes)} is a class, which has no distance; leave it out, or take by='omega' or 'both'"
             )
-        if by != "reading" and null_probability == 0:
-            raise ValueError(
-                f"steer: by={by!r} needs a trained null token, but null_probability=0 never trains it; "
-                "train with null_probability=0.1, or take by='reading'"
-            )
-        if by == "omega" and set(tolerance or ()) != set(readers):
+        if by == "omega" and set(allowed) != set(readers):
             raise ValueError(f"steer: by='omega' needs a tolerance for each of {', '.join(readers)}")
+        for name, distance in allowed.items():
+            if not distance >= 0:
+                raise ValueError(f"steer: expected a tolerance >= 0 for {name}, got {distance}")
         found = {name: as_reader(name, reader) for name, reader in readers.items()}
-        return cls(found, classes, by, dict(tolerance or {}), relative)
+        for name, reader in found.items():
+            _tried(name, reader, parents[name], blank, by != "omega")
+        chosen = frozenset(found) if relative is True else frozenset(names)
+        return cls(found, classes, by, allowed, chosen)
 
     def offsets(self, image: Tensor, parents: Parents) -> Noise:
         """By how much each reading of the factual image is off, where readings are relative, and its classes."""
         found: Noise = {}
-        if self.by != "omega" and self.relative:
-            found |= {f"h.{name}": self.readers[name](image) - parents[name] for name in self._numbers}
+        if self.by != "omega":
+            names = [name for name in self._numbers if name in self.relative]
+            found |= {f"h.{name}": self.readers[name](image) - parents[name] for name in names}
         if self.by == "both":
             found |= {f"h.{name}": self.readers[name](image) for name in sorted(self.classes)}
         return found
@@ -99,3 +103,31 @@ class Steering:
         tolerance = dict.fromkeys(classes, 0.0)
         chosen = Calibrated(free, classes, parents, tolerance, omegas, wanted=wanted)
         return chosen + reading if targets else chosen
+
+
+def _tried(name: str, reader: Reader, variable: Variable, blank: Tensor, differentiable: bool) -> None:
+    """Raise if a reader cannot read such images, or reads something else than the variable."""
+    number = isinstance(variable, Continuous)
+    with torch.enable_grad():
+        images = blank.clone().requires_grad_()
+        try:
+            read = reader(images)
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"steer: the reader of {name} cannot read images of shape {tuple(blank.shape[1:])}: {reason}"
+            ) from error
+    if read.shape != (len(blank),) or read.is_floating_point() != number:
+        wanted = "floats" if number else "int64 classes"
+        raise ValueError(
+            f"steer: expected the reader of {name} to give {wanted} of shape (B,), got {read.dtype} of shape "
+            f"{tuple(read.shape)} for 2 images"
+        )
+    if number and differentiable and not read.requires_grad:
+        raise ValueError(
+            f"steer: the reader of {name} is not differentiable in the image; take by='omega', or a network"
+        )
+    if isinstance(variable, Categorical) and not number and read.max() >= variable.classes:
+        raise ValueError(
+            f"steer: the reader of {name} gives class {int(read.max())}, but {name} has {variable.classes}"
+        )

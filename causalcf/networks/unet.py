@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from causalcf.networks.sides import coarsest
 
+GROUPS = 8  # of channels that are normalised together
+
 
 class ConditionalUNet(nn.Module):
     """A UNet `(x_t, t, condition) -> output` with a learned null token.
@@ -44,6 +46,8 @@ class ConditionalUNet(nn.Module):
     ) -> None:
         super().__init__()
         coarsest("UNet", size, len(widths), patch)
+        if any(width % GROUPS for width in widths):
+            raise ValueError(f"UNet: expected widths that {GROUPS} divides, got {tuple(widths)}")
         width = 4 * widths[0]
         self.patch = patch
         height, width_ = (torch.linspace(-1, 1, side // patch) for side in size)
@@ -60,7 +64,7 @@ class ConditionalUNet(nn.Module):
             up_block_types=("UpBlock2D",) * len(widths),
             class_embed_type="identity",
             resnet_time_scale_shift="scale_shift",
-            norm_num_groups=8,
+            norm_num_groups=GROUPS,
             add_attention=attention,
         )
 

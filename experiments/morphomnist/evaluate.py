@@ -7,6 +7,7 @@ table, the claims, the curves and the pictures of all that is measured. The inte
 once and stored beside: thickness and intensity from the training columns, the digit from the nine others.
 """
 
+import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping
@@ -35,11 +36,13 @@ from causalcf.metrics import (
 from causalcf.networks.classifier import Classifier
 from causalcf.training.predictors import load_predictor
 from causalcf.units import Units
+from experiments.morphomnist.measured import slug
 from experiments.morphomnist.methods import METHODS
 from experiments.morphomnist.models import folder
-from experiments.morphomnist.results import slug, write_all
+from experiments.morphomnist.results import write_all
 
 REFERENCE = 2000  # training rows behind minimality and the Frechet distance
+FEW_CYCLES = 20  # rows that go through ten cycles where a method is not a main one
 
 
 def interventions(rows: Mapping[str, Tensor], train: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
@@ -82,6 +85,14 @@ def unconditional(path: Path) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     judge = cf.SCM.load(path).mechanism("image")
     assert isinstance(judge, M.VAE)
     return lambda images: judge.encoder(2 * images - 1, judge.features({}, len(images)))
+
+
+def digest(folder: Path) -> str:
+    """Of the weights in a model's folder."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 class Rows:
@@ -132,7 +143,7 @@ def main(
     Args:
         rows: test rows.
         few: test rows for the methods that are not the main ones, and those that optimise at test time.
-        cycles: rows that go through ten cycles of composition, and through reversibility.
+        cycles: rows that go through ten cycles of composition, and through reversibility, where a method is a main one.
         only: names of methods; all by default.
         models: folder of `morphomnist-<name>`.
         predictors: folder of judges and readers.
@@ -157,7 +168,10 @@ def main(
     for name in METHODS if only is None else only:
         method, path = METHODS[name], place / f"{slug(name)}.json"
         weights = models / f"morphomnist-{method.model}{f'-{seed}' if seed else ''}"
-        if path.exists() or not weights.is_dir():
+        if not weights.is_dir():
+            continue
+        print_of = digest(weights)
+        if path.exists() and json.loads(path.read_text())["weights"] == print_of:
             continue
         count = rows if method.main else min(rows, few)
         plan = {f"do({variable})": cf.do(**{variable: drawn[variable][:count]}) for variable in drawn}
@@ -175,16 +189,15 @@ def main(
         with torch.no_grad():
             scm = method.made(cf.SCM.load(weights), predictors)
             cost = evaluations(scm, data[:20], plan["do(thickness)"].at(slice(0, 20), count))
-            report = evaluate(scm, Rows(data, count), plan, metrics, batch=batch)
-            first = min(cycles, count)
+            report = evaluate(scm, Rows(data, count), plan, metrics, batch=batch, seed=seed)
+            first = min(cycles if method.main else FEW_CYCLES, count)
             part = {name: action.at(slice(0, first), count) for name, action in plan.items()}
             again = [Composition(cycles=(10,)), Reversibility()]
-            ten = evaluate(scm, Rows(data, first), part, again, batch=batch)
+            ten = evaluate(scm, Rows(data, first), part, again, batch=batch, seed=seed)
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         content = Report((*report.lines, *ten.lines), report.about).to_dict()
-        path.write_text(
-            json.dumps({"method": name, "evaluations": cost, "machine": machine, **content}, indent=1) + "\n"
-        )
+        about = {"method": name, "weights": print_of, "evaluations": cost, "cycled": first, "machine": machine}
+        path.write_text(json.dumps({**about, **content}, indent=1) + "\n")
         print(name, cost, flush=True)
     write_all(out, models, predictors, pictures)
 

@@ -14,8 +14,9 @@ from causalcf.training.predictors import load_predictor
 
 TOLERANCE = {"thickness": 0.1, "intensity": 2.0, "digit": 0.0}
 OMEGAS = (1.5, 2.0, 3.0, 5.0)
-CHOSEN = "2M with replay, 24, omega 1.15, thickness steered"  # on validation rows
-BEST = f"spatial: {CHOSEN}"
+CHOSEN = "2M with replay, 24, omega 1.15, steered"  # on validation rows
+FAST = "2M with replay, 12, omega 1.15, steered"
+BEST, MOONSHOT = f"spatial-long: {CHOSEN}", f"spatial-long: {FAST}"
 
 
 @dataclass(frozen=True)
@@ -53,65 +54,90 @@ def tokens(omega: float, passes: int, rate: float) -> Method:
     return Method("semantic", made)
 
 
-def steered(model: str, names: tuple[str, ...], by: By, relative: bool = True, **changes: Any) -> Method:
-    """Steered by the readers, which judge nothing."""
+def steered(model: str, names: tuple[str, ...], by: By = "reading", **changes: Any) -> Method:
+    """Steered by the readers, which judge nothing; thickness to its value, intensity by as much as it changes."""
 
     def made(scm: cf.SCM, predictors: Path) -> cf.SCM:
         readers = {name: load_predictor(predictors / f"reader-{name}") for name in names}
         image = scm.mechanism("image").but(**changes)
         assert isinstance(image, M.Diffusion)
         tolerance = {name: TOLERANCE[name] for name in names}
+        relative = [name for name in names if name == "intensity"]
         return scm.using(image=image.steer(readers, by, tolerance, relative))
 
     return Method(model, made)
 
 
-def diffusion(model: str) -> dict[str, Method]:
-    """What is asked of both diffusion models."""
+def scales(model: str) -> dict[str, Method]:
+    """2M in 24 steps along omega, without and with replay."""
+    rows = {}
+    for omega in (1.0, *OMEGAS):
+        name, asked = "" if omega == 1 else f", omega {omega:g}", {"solver": "2m", "steps": 24, "omega": omega}
+        rows[f"2M, 24{name}"] = options(model, **asked, replay=False)
+        rows[f"2M with replay, 24{name}"] = options(model, **asked, replay=True)
+    return rows
+
+
+def repairs(model: str) -> dict[str, Method]:
+    """What else makes composition hold along omega, without optimisation."""
+    rows = {}
+    for omega in OMEGAS:
+        asked: dict[str, Any] = {"solver": "2m", "steps": 24, "replay": False, "omega": omega}
+        rows[f"2M, 24, omega {omega:g}, factual reference"] = options(model, **asked, reference="factual")
+        rows[f"2M, 24, omega {omega:g}, guided inversion"] = options(model, **asked, inversion="guided")
+    return rows
+
+
+def inversions(model: str) -> dict[str, Method]:
+    """Solvers, spacings and numbers of steps, at omega 1."""
     plain: dict[str, Any] = {"solver": "2m", "steps": 24, "replay": False}
-    replayed = {**plain, "replay": True}
-    both, all_three = ("thickness", "intensity"), ("thickness", "intensity", "digit")
-    rows = {
-        "2M with replay, 24": options(model, **replayed).everywhere(),
-        CHOSEN: steered(model, ("thickness",), "reading", False, **replayed, omega=1.15).everywhere(),
-        "2M with replay, 24, steered": steered(model, both, "reading", **replayed),
-        "2M with replay, 24, omega 1.1, thickness steered, digit calibrated": steered(
-            model, ("thickness", "digit"), "both", False, **replayed, omega=1.1
-        ).everywhere(),
-        "2M with replay, 24, omega 1.25": options(model, **replayed, omega=1.25),
-        "2M with replay, 12, steered": steered(model, both, "reading", **{**replayed, "steps": 12}),
-        "2M with replay, 24, omega calibrated": steered(model, all_three, "omega", **replayed),
-        "2M with replay, 50": options(model, **{**replayed, "steps": 50}),
-        "2M, 24": options(model, **plain),
-        "2M, 24, uniform levels": options(model, **plain, spacing="uniform"),
-        "2M, 24, quadratic levels": options(model, **plain, spacing="quadratic"),
+    return {
         "explicit DDIM, 50": options(model, solver="explicit ddim", steps=50, replay=False),
         "DDIM with fixed point, 50": options(model, solver="ddim", steps=50, replay=False),
         "bidirectional DDIM, 24": options(model, solver="bidirectional ddim", steps=24, replay=False),
         "BELM, 24": options(model, solver="belm", steps=24, replay=False),
         "EDICT, 24": options(model, solver="edict", steps=24, replay=False),
+        "2M, 24, uniform levels": options(model, **plain, spacing="uniform"),
+        "2M, 24, quadratic levels": options(model, **plain, spacing="quadratic"),
+        "2M with replay, 50": options(model, **{**plain, "steps": 50, "replay": True}),
     }
-    for omega in OMEGAS:
-        asked = {**plain, "omega": omega}
-        rows[f"2M, 24, omega {omega:g}"] = options(model, **asked)
-        rows[f"2M with replay, 24, omega {omega:g}"] = options(model, **{**asked, "replay": True})
-        rows[f"2M, 24, omega {omega:g}, factual reference"] = options(model, **{**asked, "reference": "factual"})
-        rows[f"2M, 24, omega {omega:g}, guided inversion"] = options(model, **{**asked, "inversion": "guided"})
-    return {f"{model}: {name}": method for name, method in rows.items()}
+
+
+def steerings(model: str) -> dict[str, Method]:
+    """Readers that correct prediction."""
+    replayed: dict[str, Any] = {"solver": "2m", "steps": 24, "replay": True}
+    scaled, both = {**replayed, "omega": 1.15}, ("thickness", "intensity")
+    return {
+        CHOSEN: steered(model, both, **scaled),
+        FAST: steered(model, both, **{**scaled, "steps": 12}),
+        "2M with replay, 24, omega 1.15": options(model, **scaled),
+        "2M with replay, 24, omega 1.15, thickness steered": steered(model, both[:1], **scaled),
+        "2M with replay, 24, omega calibrated": steered(model, (*both, "digit"), "omega", **replayed),
+    }
+
+
+def named(model: str, rows: dict[str, Method], main: tuple[str, ...] = ()) -> dict[str, Method]:
+    """Under the model's name; main methods are measured on all rows."""
+    return {f"{model}: {name}": method.everywhere() if name in main else method for name, method in rows.items()}
 
 
 METHODS: dict[str, Method] = {
-    **diffusion("spatial"),
-    **diffusion("semantic"),
-    **{
-        f"spatial-long: {name.split(': ')[1]}": replace(method, model="spatial-long")
-        for name, method in diffusion("spatial").items()
-        if method.main
-    },
-    "spatial-dropout: 2M, 24, omega 1.5": options("spatial-dropout", solver="2m", steps=24, replay=False, omega=1.5),
+    **named("spatial-long", steerings("spatial-long"), (CHOSEN, FAST)),
+    **named("semantic", {CHOSEN: steerings("semantic")[CHOSEN]}, (CHOSEN,)),
     "VAE": options("vae").everywhere(),
     "HVAE": options("hvae").everywhere(),
     "HVAE, fine-tuned": options("hvae-tuned").everywhere(),
-    **{f"CTA, 24, omega {omega:g}, 10 passes": tokens(omega, 10, 1e-2) for omega in (1.5, 2.0, 3.0)},
+    **named("spatial", {**scales("spatial"), **inversions("spatial")}),
+    **named("semantic", {**scales("semantic"), **repairs("semantic")}),
+    **named("semantic", {"explicit DDIM, 50": inversions("semantic")["explicit DDIM, 50"]}),
+    "semantic: 2M with replay, 12, omega 1.5": options("semantic", solver="2m", steps=12, replay=True, omega=1.5),
+    "spatial-dropout: 2M, 24, omega 1.5": options("spatial-dropout", solver="2m", steps=24, replay=False, omega=1.5),
+    **{
+        f"semantic: DDIM with fixed point, 24, omega {omega:g}": options(
+            "semantic", solver="ddim", steps=24, replay=False, omega=omega
+        )
+        for omega in OMEGAS
+    },
+    **{f"CTA, 24, omega {omega:g}, 10 passes": tokens(omega, 10, 1e-2) for omega in OMEGAS},
     "CTA, 24, omega 2, 1 pass": tokens(2.0, 1, 1e-3),
 }

@@ -11,6 +11,7 @@ import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.data import MorphoMNIST
 from causalcf.training.predictors import fit_classifier, fit_regressor, save_predictor
+from causalcf.units import Units
 from experiments.morphomnist.models import VARIATIONAL, folder
 
 SEEDS = {"judge": 100, "reader": 200}
@@ -21,7 +22,9 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> 
 
     And an autoencoder without parents, whose code minimality is measured in.
 
-    Judges learn on the last half of the training rows, readers on the first.
+    Judges learn on the last half of the training rows, readers on the first. The readers of thickness and intensity
+    also see every row at another brightness, which scales intensity and leaves thickness: they steer towards
+    combinations of the two that are rare among the rows.
 
     Args:
         out: folder of `judge-digit`, `judge-thickness`, `reader-thickness`, ...
@@ -32,11 +35,12 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> 
     rows = {"judge": data[range(half, len(data))], "reader": data[range(half)]}
     seen = test[:2000]
     for role, seed in SEEDS.items():
-        table = _Table(rows[role])
         for name in ("digit", "thickness", "intensity"):
-            path = out / f"{role}-{name}"
+            path, table = out / f"{role}-{name}", _Table(rows[role])
             if path.is_dir():
                 continue
+            if role == "reader" and name != "digit":
+                table = _Table(relit(rows[role], seed))
             if name == "digit":
                 network = fit_classifier(table, name, 10, steps=steps, seed=seed, precision="bfloat16")
             else:
@@ -54,6 +58,15 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> 
         code = cf.SCM(alone, {"image": M.VAE(latent=100, recipe=VARIATIONAL.but(steps=2500))})
         code.fit({"image": rows["judge"]["image"]}, folder=out / "judge-code-fit", seed=SEEDS["judge"])
         code.save(out / "judge-code", half=True)
+
+
+def relit(rows: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+    """The rows, and once more at intensities drawn uniformly, no brighter than their brightest pixel can become."""
+    intensity, image = rows["intensity"], rows["image"]
+    wanted = 60 + 195 * Units(rows["id"], seed).uniform("brightness").float()
+    factor = torch.minimum(wanted / intensity, 1 / image.flatten(1).amax(1).clamp_min(1e-3))
+    lit = {**rows, "image": image * factor.reshape(-1, 1, 1, 1), "intensity": intensity * factor}
+    return {name: torch.cat([rows[name], lit[name]]) for name in ("image", "thickness", "intensity", "digit")}
 
 
 class _Table:

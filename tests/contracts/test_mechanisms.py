@@ -106,6 +106,15 @@ CASES = [
             "by parents": {"by": "parents", "omega": 2.0, "solver": "explicit ddim"},
         }.items()
     ),
+    *(
+        Case(
+            f"diff-scm, {name}",
+            M.DiffSCM,
+            cf.Image(2, 8, 8),
+            options={"widths": [8, 8], "projector": [8, 8], "steps": 40, "solver": "2m", "replay": True} | options,
+        )
+        for name, options in {"constant": {"size": 0.02}, "empirical": {"scale": "empirical", "size": 0.02}}.items()
+    ),
     Case(
         "dynamic diffusion",
         M.DynamicDiffusion,
@@ -114,6 +123,16 @@ CASES = [
         leads_back=False,
     ),
     Case("vae", M.VAE, cf.Image(2, 8, 8), options={"latent": 3, "widths": [8, 8]}),
+    *(
+        Case(
+            f"causal vae, structure {name}",
+            M.CausalVAE,
+            cf.Image(2, 8, 8),
+            {"a": cf.Continuous(), "b": cf.Binary()},
+            {"structure": structure, "width": 2, "widths": [8, 8], "hidden": 8},
+        )
+        for name, structure in {"given": {"b": ["a"]}, "learned": None}.items()
+    ),
     Case("hvae", M.HVAE, cf.Image(2, 8, 8), options={"latent": 2, "widths": [8, 8, 8], "blocks": 2, "finest": 1}),
 ]
 DENSITIES = [case for case in CASES if case.kind.has_density]

@@ -1,0 +1,113 @@
+"""Diffusion whose generator is asked without a condition, and led to the parents by the gradient of what reads them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from causalcf.diffusion.gradient import Ancestral, Balanced, Constant, Empirical, Scale
+from causalcf.diffusion.guidance import Guidance
+from causalcf.diffusion.schedule import Schedule
+from causalcf.mechanisms.base import Noise, Parents
+from causalcf.mechanisms.diffusion import Diffusion
+from causalcf.networks.projector import Projector
+from causalcf.units import Units
+
+Form = Literal["balanced", "empirical", "ancestral", "constant"]
+SCALES: dict[str, type[Balanced | Empirical | Ancestral | Constant]] = {
+    "balanced": Balanced,
+    "empirical": Empirical,
+    "ancestral": Ancestral,
+    "constant": Constant,
+}
+
+
+class LedDiffusion(Diffusion):
+    r"""Abduction inverts the generator without a condition; prediction pulls every step towards the parents.
+
+    The generator is also told the parents in some of the training rows, so that the same weights can be asked by
+    classifier-free guidance instead, `by="parents"`.
+
+    Args:
+        by: what leads prediction, one of `leaders`.
+        scale: the form of `lambda_t`, see `causalcf.diffusion.gradient`.
+        size: its multiplier.
+        limit: the longest pull, in standard deviations of the level's noise.
+        projector: channels of the network that reads noisy images, after each halving of the resolution.
+        null_probability: how often training tells the generator nothing.
+        options: those of `Diffusion`.
+    """
+
+    leaders: ClassVar[tuple[str, ...]]
+    forms: ClassVar[tuple[str, ...]] = tuple(SCALES)
+
+    def __init__(
+        self,
+        by: str,
+        scale: Form,
+        size: float,
+        limit: float,
+        projector: Sequence[int],
+        null_probability: float,
+        **options: Any,
+    ) -> None:
+        super().__init__(null_probability=null_probability, **options)
+        kind = type(self).__name__
+        if by not in self.leaders:
+            raise ValueError(f"{kind}: expected by={' or '.join(map(repr, self.leaders))}, got {by!r}")
+        if scale not in self.forms:
+            raise ValueError(f"{kind}: expected scale in {list(self.forms)}, got {scale!r}")
+        if not (size >= 0 and limit > 0):
+            raise ValueError(f"{kind}: expected size >= 0 and limit > 0, got {size} and {limit}")
+        if by != "parents" and self.omega != 1:
+            raise ValueError(f"{kind}: omega={self.omega} is of by='parents'; the {by} is scaled by size")
+        self.by, self.scale, self.size, self.limit = by, scale, size, limit
+        self.projector_widths = tuple(projector)
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        own = {name: getattr(self, name) for name in ("by", "scale", "size", "limit")}
+        return {**own, "projector": list(self.projector_widths), **super().config()}
+
+    def _build(self) -> None:
+        super()._build()
+        channels, height, width = self.variable.shape
+        length = Schedule(self.schedule).length
+        self.projector = Projector(channels, (height, width), self.features.width, self.projector_widths, length)
+
+    def _noised(self, value: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Images in [-1, 1] at uniform training steps, and these; for what reads noisy images."""
+        alpha_bar = Schedule(self.schedule).alpha_bar.to(value.device)
+        timestep = torch.randint(len(alpha_bar), (len(value),), generator=generator, device=value.device)
+        e = torch.randn(value.shape, generator=generator, device=value.device, dtype=value.dtype)
+        share = alpha_bar[timestep].reshape(-1, 1, 1, 1)
+        return share.sqrt().to(value.dtype) * (2 * value - 1) + (1 - share).sqrt().to(value.dtype) * e, timestep
+
+    def condition(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch features"]:  # noqa: D102
+        if self.by == "parents":
+            return super().condition(noise, parents)
+        return self._nothing(len(noise["u"]))
+
+    def _nothing(self, rows: int) -> Tensor:
+        return self.network.null.expand(rows, -1)
+
+    def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
+        """Invert the generator without a condition, and keep the factual parents."""
+        factual = self.features(parents, len(value))
+        if self.by == "parents":
+            return self._inverted(value, factual, parents, units, key)[0]
+        return self._inverted(value, self._nothing(len(value)), parents, units, key, {"f": factual})[0]
+
+    def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
+        base = super()._guidance(noise, parents)
+        if self.by == "parents" or parents is None:
+            return base
+        return base + self._pull(noise, parents, SCALES[self.scale](self.size))
+
+    @abstractmethod
+    def _pull(self, noise: Noise, parents: Parents, scale: Scale) -> Guidance:
+        """What leads the steps to these parents, given the factual ones in "f", where there are any."""

@@ -1,0 +1,122 @@
+"""The claims of the paper, and our own, with the numbers of both sides and a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from experiments.morphomnist.measured import Result, Value
+from experiments.morphomnist.methods import OMEGAS
+
+Columns = tuple[tuple[str, bool], ...]  # a column of the table, and whether less of it is better
+IDENTITY: Columns = (("do(t): identity", True), ("do(t): to the truth", True), ("do(i): to the truth", True))
+RETRACED: Columns = (("composition 1", True), ("do(t): identity, to the reconstruction", True), *IDENTITY)
+BIAS: Columns = (("do(t): t bias", True), ("do(i): i bias", True))
+EFFECT: Columns = (("do(d): digit", False), ("do(t): t error", True), ("do(i): i error", True))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That one method does better than another in some columns.
+
+    Attributes:
+        text: what is claimed.
+        where: under which conditions.
+        better: the method that should do better.
+        other: the other.
+        columns: in what, and whether less is better.
+    """
+
+    text: str
+    where: str
+    better: str
+    other: str
+    columns: Columns
+
+
+def stated() -> Iterator[Claim]:
+    """All claims."""
+    for omega in (1.0, *OMEGAS):
+        semantic, spatial = (f"{model}: 2M, 24{at(omega)}" for model in ("semantic", "spatial"))
+        where = f"2M, 24, omega {omega:g}"
+        yield Claim("semantic beats spatial on identity at equal omega", where, semantic, spatial, RETRACED)
+    for model in ("spatial", "semantic"):
+        plain = f"{model}: 2M, 24"
+        for omega in (1.5, 3.0):
+            where, scaled = f"{model}, 2M, 24, omega {omega:g} against 1", plain + at(omega)
+            yield Claim("omega raises effectiveness", where, scaled, plain, EFFECT)
+            yield Claim("omega costs identity", where, plain, scaled, RETRACED)
+    kept, dropped = "spatial: 2M, 24, omega 1.5", "spatial-dropout: 2M, 24, omega 1.5"
+    where = "spatial, dropout 0.1 against 0.5, omega 1.5"
+    yield Claim("lower dropout raises effectiveness", where, kept, dropped, EFFECT)
+    yield Claim("lower dropout costs identity", where, dropped, kept, IDENTITY)
+    for omega in OMEGAS:
+        where, aligned = f"semantic, omega {omega:g}", f"CTA, 24, omega {omega:g}, 10 passes"
+        same = f"semantic: DDIM with fixed point, 24{at(omega)}"
+        yield Claim("dynamic abduction restores identity, same solver", where, aligned, same, RETRACED)
+        yield Claim("dynamic abduction has more signed bias, same solver", where, same, aligned, BIAS)
+        plain, replayed = (f"semantic: {solver}, 24{at(omega)}" for solver in ("2M", "2M with replay"))
+        yield Claim("dynamic abduction restores identity", where, aligned, plain, RETRACED)
+        yield Claim("replay beats dynamic abduction", where, replayed, aligned, RETRACED + EFFECT + BIAS)
+        for repair in ("factual reference", "guided inversion"):
+            other = f"{plain}, {repair}"
+            yield Claim(f"replay beats a {repair}", where, replayed, other, RETRACED + EFFECT)
+            yield Claim(f"a {repair} beats dynamic abduction", where, other, aligned, RETRACED + EFFECT)
+    few = "semantic: 2M with replay, 12, omega 1.5"
+    where, aligned = "semantic, omega 1.5, 49 evaluations against CTA's", "CTA, 24, omega 1.5, 10 passes"
+    yield Claim("replay has the identity of dynamic abduction", where, few, aligned, RETRACED + EFFECT + BIAS)
+    explicit = "spatial: explicit DDIM, 50"
+    for solver in ("DDIM with fixed point, 50", "bidirectional DDIM, 24", "BELM, 24", "EDICT, 24", "2M, 24"):
+        where = f"spatial, omega 1, {solver}"
+        yield Claim(
+            "exact inversion beats explicit inversion", where, f"spatial: {solver}", explicit, RETRACED + EFFECT
+        )
+    for model in ("spatial", "semantic"):
+        exact, explicit = f"{model}: 2M with replay, 24", f"{model}: explicit DDIM, 50"
+        columns = RETRACED + EFFECT[1:]
+        where = f"{model}, omega 1, 2M with replay, 24"
+        yield Claim("exact inversion beats explicit inversion", where, exact, explicit, columns)
+
+
+def at(omega: float) -> str:
+    """The end of a method's name."""
+    return "" if omega == 1 else f", omega {omega:g}"
+
+
+def verdict(first: Value, second: Value, lower: bool = True) -> str:
+    """Whether the first is better than the second by more than their intervals."""
+    apart = abs(first.mean - second.mean) > first.half + second.half
+    if not apart:
+        return "undecided"
+    return "held" if (first.mean < second.mean) == lower else "not held"
+
+
+def size(value: Value) -> Value:
+    """Of a bias, whatever its sign."""
+    return Value(abs(value.mean), value.half)
+
+
+def claims(results: Mapping[str, Mapping[str, Result]]) -> list[str]:
+    """Each claim in each column, over the seeds that measured both sides.
+
+    Args:
+        results: seed -> method -> what was measured.
+    """
+    lines = ["| claim | where | in | better? | than | by | n | seeds | verdict |", "|" + "---|" * 9]
+    for claim in stated():
+        both = {seed: found for seed, found in results.items() if {claim.better, claim.other} <= found.keys()}
+        for column, lower in claim.columns:
+            pairs = {seed: (found[claim.better][column], found[claim.other][column]) for seed, found in both.items()}
+            if column.endswith("bias"):
+                pairs = {seed: (size(one), size(other)) for seed, (one, other) in pairs.items()}
+            pairs = {seed: pair for seed, pair in pairs.items() if not any(math.isnan(side.mean) for side in pair)}
+            if not pairs:
+                continue
+            said = {verdict(*pair, lower) for pair in pairs.values()}
+            better, than = (" / ".join(map(str, side)) for side in zip(*pairs.values(), strict=True))
+            by = " / ".join(f"{first.mean - second.mean:+.3f}" for first, second in pairs.values())
+            rows = min(both[seed][side].rows for seed in pairs for side in (claim.better, claim.other))
+            cells = [claim.text, claim.where, column, better, than, by, str(rows), ", ".join(pairs)]
+            lines.append(f"| {' | '.join(cells)} | {said.pop() if len(said) == 1 else 'undecided'} |")
+    return lines

@@ -1,0 +1,105 @@
+"""What the JSON files of measured methods hold, by the columns of the table."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.morphomnist.methods import METHODS
+
+Place = tuple[str, str, str]  # metric, action, variable
+FULL = {"t": "thickness", "i": "intensity", "d": "digit"}
+SOUND: dict[str, Place] = {
+    "composition 1": ("composition, 1 cycle", "", "image"),
+    "composition 10": ("composition, 10 cycles", "", "image"),
+    "do(t): reversibility": ("reversibility, 1 cycle", "do(thickness)", "image"),
+    "do(i): reversibility": ("reversibility, 1 cycle", "do(intensity)", "image"),
+    "do(t): to the truth": ("error against the truth", "do(thickness)", "image"),
+    "do(i): to the truth": ("error against the truth", "do(intensity)", "image"),
+}
+MEASURED: dict[str, Place] = {
+    **{
+        f"do({do}): {read} error": ("error of oracle", f"do({FULL[do]})", FULL[read])
+        for read in ("t", "i")
+        for do in ("t", "i", "d")
+    },
+    "do(t): t bias": ("signed bias", "do(thickness)", "thickness"),
+    "do(i): i bias": ("signed bias", "do(intensity)", "intensity"),
+}
+READ: dict[str, Place] = {
+    **{
+        f"do({do}): {read} error, CNN": ("error of CNN", f"do({FULL[do]})", FULL[read])
+        for read in ("t", "i")
+        for do in ("t", "i", "d")
+    },
+    **{f"do({do}): digit": ("accuracy of oracle", f"do({FULL[do]})", "digit") for do in ("t", "i", "d")},
+}
+KEPT: dict[str, Place] = {
+    "do(t): identity": ("identity, to the observation", "do(thickness)", "image"),
+    "do(t): identity, to the reconstruction": ("identity, to the reconstruction", "do(thickness)", "image"),
+    **{
+        f"do({do}): CLD{end}": (f"minimality (CLD), {form}", f"do({FULL[do]})", FULL[do])
+        for form, end in (("corrected", ""), ("published", ", published"))
+        for do in ("t", "i", "d")
+    },
+    **{f"do({do}): Frechet": ("Frechet distance", f"do({FULL[do]})", "image") for do in ("t", "i", "d")},
+}
+COLUMNS: dict[str, Place] = {**SOUND, **MEASURED, **READ, **KEPT}
+
+
+def slug(name: str) -> str:
+    """A file name."""
+    return "".join(letter if letter.isalnum() or letter == "." else "-" for letter in name.replace(": ", "-"))
+
+
+@dataclass(frozen=True)
+class Value:
+    """A mean and half the width of its 95 % interval."""
+
+    mean: float
+    half: float
+    reference: float = math.nan
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half:.3f}"
+
+
+class Result:
+    """One measured method."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.name, self.cost = content["method"], content["evaluations"]
+        self.rows, self.few = content["about"]["rows"], content.get("cycled", 0)
+        self.lines = {(line["metric"], line["action"], line["variable"]): line for line in content["lines"]}
+
+    def __getitem__(self, column: str) -> Value:
+        line = self.lines.get(COLUMNS[column])
+        if line is None:
+            return Value(math.nan, math.nan)
+        reference = line["reference"]
+        half = line["estimate"]["half_width"]
+        held = reference["mean"] if reference else None
+        return Value(line["estimate"]["mean"], math.nan if half is None else half, math.nan if held is None else held)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the abducted noise."""
+        square, mean = (self.lines.get((f"noise {moment}", "", "image")) for moment in ("mean square", "mean"))
+        if square is None or mean is None:
+            return math.nan
+        return math.sqrt(square["estimate"]["mean"] - mean["estimate"]["mean"] ** 2)
+
+    @property
+    def calls(self) -> str:
+        """Network evaluations of a row."""
+        back = f" ({self.cost['backward']:.0f} backward)" if self.cost["backward"] else ""
+        return f"{self.cost['abduct']:.0f} + {self.cost['predict']:.0f}{back}"
+
+
+def load(place: Path) -> dict[str, Result]:
+    """What is measured so far, in the order of the methods."""
+    found = {name: place / f"{slug(name)}.json" for name in METHODS}
+    return {name: Result(json.loads(path.read_text())) for name, path in found.items() if path.exists()}

@@ -1,0 +1,180 @@
+"""Which readers may steer, what they steer by, and what is refused before anything is sampled."""
+
+import logging
+
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf import mechanisms as M
+from causalcf.diffusion.guidance import Sum
+from causalcf.diffusion.readers import Reading
+from causalcf.networks.classifier import Classifier, Regressor
+from causalcf.units import Units
+
+N = 4
+PARENTS = {"a": cf.Continuous(), "b": cf.Continuous(), "k": cf.Categorical(3)}
+UNITS = Units(torch.arange(N))
+
+
+def built(kind=M.SpatialDiffusion, **options):
+    torch.manual_seed(0)
+    made = kind(widths=(8, 8), steps=4, **options).build(cf.Image(1, 8, 8), PARENTS).double().eval()
+    made.network.unet.conv_out.weight.data *= 0.05
+    return made
+
+
+def brightness(image):
+    return image.mean((1, 2, 3))
+
+
+def contrast(image):
+    return image.flatten(1).std(1)
+
+
+@pytest.fixture
+def rows():
+    image = torch.rand(N, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return image, {"a": brightness(image) + 1, "b": contrast(image) - 1, "k": torch.tensor([0, 1, 2, 0])}
+
+
+@pytest.mark.parametrize(
+    ("relative", "offsets"), [(True, {"h.a", "h.b"}), (False, set()), (["b"], {"h.b"}), ([], set())]
+)
+def test_named_readings_change_by_as_much_as_their_parents(relative, offsets, rows):
+    image, parents = rows
+    mechanism = built(solver="2m").steer({"a": brightness, "b": contrast}, relative=relative)
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    assert {site for site in noise if site.startswith("h.")} == offsets
+    guidance = mechanism._guidance(noise, parents)
+    assert isinstance(guidance, Sum)
+    reading = guidance.parts[-1]
+    assert isinstance(reading, Reading)
+    read = {"a": brightness(image), "b": contrast(image)}
+    for name in ("a", "b"):
+        expected = read[name] if f"h.{name}" in offsets else parents[name]
+        torch.testing.assert_close(reading.targets[name], expected)
+
+
+def test_readers_go_on_steering_under_other_options():
+    steered = built(solver="2m").steer({"a": brightness}, relative=False)
+    other = steered.but(omega=2.0)
+    assert isinstance(other, M.SpatialDiffusion)
+    assert dict(other.steering.readers) == {"a": brightness}
+    assert other.steering.relative == frozenset()
+    with pytest.raises(ValueError, match="reference='null' of another"):
+        built().steer({"a": brightness}, "omega", {"a": 0.1}).but(reference="factual")
+
+
+def test_readers_steer_aligned_tokens_too(rows):
+    image, parents = rows
+    made = built(M.DynamicDiffusion, solver="ddim", passes_per_level=1)
+    noise = made.abduct(image, parents, UNITS, "x")
+    aim = {**parents, "a": brightness(image) + 0.1}
+    plain = made.predict(noise, aim)
+    steered = made.steer({"a": brightness}, relative=False).predict(noise, aim)
+    assert (brightness(steered) - aim["a"]).abs().mean() < 0.5 * (brightness(plain) - aim["a"]).abs().mean()
+    with pytest.raises(ValueError, match=r"DynamicDiffusion: steer.by='omega'. chooses the scale"):
+        made.steer({"a": brightness}, "omega", {"a": 0.1})
+
+
+def column(image):
+    return brightness(image)[:, None]
+
+
+def detached(image):
+    return brightness(image.detach())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (({"a": Regressor(3)},), "the reader of a cannot read images of shape .1, 8, 8.: .*expected input"),
+        (({"a": Classifier(1, 3)},), "expected the reader of a to give floats of shape .B,., got torch.int64"),
+        (({"a": column},), r"expected the reader of a to give floats .* of shape \(2, 1\) for 2 images"),
+        (({"a": detached},), "the reader of a is not differentiable in the image"),
+        (({"k": lambda image: torch.full((len(image),), 7)}, "both"), "the reader of k gives class 7, but k has 3"),
+        (({"k": brightness}, "both"), "expected the reader of k to give int64 classes"),
+        (({"a": brightness}, "omega", {"a": -1.0}), "expected a tolerance >= 0 for a, got -1.0"),
+        (({"a": brightness}, "both", {"zzz": 1.0}), "zzz is no parent of this image; it has a, b, k"),
+        (({"a": brightness}, "reading", None, ["z"]), "z is no parent of this image"),
+    ],
+)
+def test_readers_that_cannot_steer_are_refused_at_once(arguments, message):
+    mechanism = built()
+    mechanism.network.register_forward_hook(lambda *_: pytest.fail("asked the network"))
+    readers, *rest = arguments
+    readers = {
+        name: reader.double() if isinstance(reader, torch.nn.Module) else reader for name, reader in readers.items()
+    }
+    with pytest.raises(ValueError, match=message):
+        mechanism.steer(readers, *rest)
+
+
+def test_a_reading_that_is_not_finite_names_its_reader(rows):
+    image, parents = rows
+    mechanism = built(solver="2m").steer({"b": lambda image: brightness(image) / 0 - brightness(image) / 0})
+    with pytest.raises(FloatingPointError, match="the reader of b is not finite on a clean image"):
+        mechanism.predict(mechanism.abduct(image, parents, UNITS, "x"), parents)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (M.SpatialDiffusion, {"omega": float("nan")}, "expected omega to be a finite number, got nan"),
+        (M.SpatialDiffusion, {"omega": "2"}, "expected omega to be a finite number, got '2'"),
+        (M.SpatialDiffusion, {"tolerance": float("inf")}, "expected tolerance to be a finite number"),
+        (M.SpatialDiffusion, {"precision": "fp16"}, "expected precision 'float32' or 'bfloat16', got 'fp16'"),
+        (M.SpatialDiffusion, {"steps": 2.5}, "steps=2.5 do not fit .* use 1 to 999 whole steps"),
+        (M.SpatialDiffusion, {"reference": "factual", "inversion": "guided"}, "leave one of the two out"),
+        (M.SemanticDiffusion, {"kl_weight": float("nan")}, "expected latent >= 1 and kl_weight >= 0"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**options)
+
+
+def test_widths_that_cannot_be_normalised_are_refused():
+    with pytest.raises(ValueError, match=r"expected widths that 8 divides, got \(12, 8\)"):
+        M.SpatialDiffusion(widths=(12, 8)).build(cf.Image(1, 8, 8), PARENTS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "was", "changed"),
+    [
+        (M.SpatialDiffusion, {"null_probability": 0.0}, {"null_probability": 0.1, "omega": 2.0}),
+        (M.SpatialDiffusion, {}, {"prediction": "v"}),
+        (M.SpatialDiffusion, {}, {"schedule": "cosine"}),
+        (M.SemanticDiffusion, {}, {"dropped": "parents"}),
+    ],
+)
+def test_what_a_model_was_trained_with_cannot_be_changed_afterwards(kind, was, changed):
+    mechanism = built(kind, **was)
+    mechanism.but(**changed)  # not fitted yet
+    mechanism.fitted = True
+    name = next(iter(changed))
+    with pytest.raises(ValueError, match=f"{name}=.* is what this {kind.__name__} was trained with"):
+        mechanism.but(**changed)
+
+
+def test_alignment_names_the_level_where_guidance_blows_up(rows):
+    image, parents = rows
+    made = built(M.DynamicDiffusion, solver="explicit ddim", passes_per_level=1, omega=1e308)
+    made.network.unet.conv_out.bias.data += 10
+    with pytest.raises(FloatingPointError, match=r"the step from level 4 of 4 is not finite .*\(Anchored\)"):
+        made.abduct(image, parents, UNITS, "x")
+
+
+def test_an_inverse_step_that_does_not_converge_is_told(rows, caplog):
+    image, parents = rows
+    loud = built(solver="ddim", passes=2)
+    loud.network.unet.conv_out.weight.data += 3.0
+    with caplog.at_level(logging.WARNING):
+        loud.abduct(image, parents, UNITS, "x")
+    assert any("did not converge in 2 passes" in message for message in caplog.messages)
+    caplog.clear()
+    quiet = built(solver="ddim")
+    quiet.network.unet.conv_out.weight.data *= 0.01
+    quiet.abduct(image, parents, UNITS, "x")
+    assert not caplog.messages
