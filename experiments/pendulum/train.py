@@ -1,32 +1,34 @@
-"""Train the model of Pendulum; killed and started again, it goes on.
+"""Train the models of Pendulum; killed and started again, it goes on.
 
-    python -m experiments.pendulum.train
+    python -m experiments.pendulum.train [--kind causal-vae] [--seed 1]
 
-Writes `runs/pendulum-nscm`, with checkpoints beside it.
+Writes `runs/pendulum-<kind>`, with checkpoints beside it.
 """
 
 from pathlib import Path
+from typing import Literal
 
-from causalcf.data import Pendulum
-from experiments.pendulum.models import model
+from experiments.scenes.scene import PENDULUM
+from experiments.scenes.train import train
 
 
 def main(
-    out: Path = Path("runs/pendulum-nscm"), steps: int | None = None, confounding: float = 0.0, seed: int = 0
+    kind: Literal["nscm", "causal-vae"] = "nscm",
+    out: Path = Path("runs"),
+    steps: int | None = None,
+    confounding: float = 0.0,
+    seed: int = 0,
 ) -> None:
     """Fit and save.
 
     Args:
-        out: folder of the model.
+        kind: which model.
+        out: folder of the folders.
         steps: optimiser steps of the image's mechanism, instead of the recipe's.
         confounding: correlation of the two angles in the training rows.
-        seed: of data, weights, order and noise.
+        seed: of data, weights, order and noise; other seeds than 0 are part of the folder's name.
     """
-    train = Pendulum("train", rows=20_000, seed=seed, confounding=confounding)
-    val = Pendulum("val", rows=1_000, seed=seed, confounding=confounding)
-    scm = model(train.graph, steps=steps)
-    scm.fit(train, val, folder=out.with_name(out.name + "-fit"), seed=seed)
-    scm.save(out, overwrite=True, half=True)
+    train(PENDULUM, kind, out, steps, confounding, seed)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,176 @@
+"""Where an image may change: masks that are fixed, that follow the change itself, or that follow a gradient."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from causalcf.diffusion.denoiser import Images
+
+Where = Bool[Tensor, "batch 1 height width"]
+
+
+def dilated(mask: Where, size: int) -> Where:
+    """Every pixel within a square of `size` pixels around one of the mask."""
+    _odd(size)
+    return functional.max_pool2d(mask.float(), size, stride=1, padding=size // 2) > 0
+
+
+def blurred(images: Images, size: int) -> Images:
+    """Means over squares of `size` pixels, the border's of what lies inside."""
+    _odd(size)
+    return functional.avg_pool2d(images, size, stride=1, padding=size // 2, count_include_pad=False)
+
+
+def changed(images: Images, others: Images) -> Float[Tensor, "batch 1 height width"]:
+    """Sum over channels of absolute differences, as a share of the row's largest; 0 where nothing differs."""
+    difference = (images - others).abs().sum(1, keepdim=True)
+    largest = difference.flatten(1).amax(1).reshape(-1, 1, 1, 1)
+    return torch.where(largest > 0, difference / largest.clamp_min(1e-30), 0.0)
+
+
+def largest(score: Float[Tensor, "batch 1 height width"], share: float) -> Where:
+    """The pixels of the largest scores, `max(1, floor(share * H W))` of each row; of equal ones the first."""
+    flat = score.flatten(1)
+    count = max(1, int(share * flat.shape[1] + 1e-9))
+    order = flat.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, order, True).reshape(score.shape)
+
+
+def _odd(size: int) -> None:
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"mask: expected an odd number of pixels, got {size}; write {max(1, size) | 1}")
+
+
+class Mask(ABC):
+    """Where noisy images may leave the factual trajectory, and where clean estimates may leave the factual image."""
+
+    def see(self, clean: Images, gradient: Images, k: int) -> None:  # noqa: B027
+        """Take in the clean estimate at level k, and the classifier's gradient there."""
+
+    @property
+    @abstractmethod
+    def noisy(self) -> Where | None:
+        """Where noisy images may change; None is everywhere."""
+
+    @property
+    def clean(self) -> Where | None:
+        """Where clean estimates may; by default where noisy images may."""
+        return self.noisy
+
+    def begin(self) -> None:  # noqa: B027
+        """Forget what was seen, before another trajectory."""
+
+    def kept(self, clean: Images, factual: Images) -> Images:
+        """A clean estimate, with the factual image where it may not change."""
+        return clean if self.clean is None else torch.where(self.clean, clean, factual)
+
+
+class Everywhere(Mask):
+    """No mask."""
+
+    @property
+    def noisy(self) -> Where | None:  # noqa: D102
+        return None
+
+
+@dataclass
+class Fixed(Mask):
+    """The same places at all levels.
+
+    Args:
+        where: the places that may change.
+    """
+
+    where: Where
+
+    @property
+    def noisy(self) -> Where | None:  # noqa: D102
+        return self.where
+
+
+@dataclass
+class Difference(Mask):
+    """Where the clean estimate differs from the factual image, looked at anew at every level (Weng et al., 2024).
+
+    Args:
+        factual: the factual images, in the space of clean estimates.
+        dilation: side of the square by which the difference is dilated.
+        threshold: the share of the largest difference from which on a pixel may change.
+        start: the highest level at which there is a mask; None masks all.
+    """
+
+    factual: Images
+    dilation: int = 5
+    threshold: float = 0.15
+    start: int | None = None
+    _where: Where | None = field(default=None, init=False)
+
+    def begin(self) -> None:  # noqa: D102
+        self._where = None
+
+    def see(self, clean: Images, gradient: Images, k: int) -> None:  # noqa: D102
+        if self.start is None or k <= self.start:
+            self._where = differing(clean, self.factual, self.dilation, self.threshold)
+
+    @property
+    def noisy(self) -> Where | None:  # noqa: D102
+        return self._where
+
+
+def differing(clean: Images, factual: Images, dilation: int, threshold: float) -> Where:
+    """Where images differ by at least a share of the row's largest difference, dilated; nowhere if they are equal."""
+    share = functional.max_pool2d(changed(clean, factual), dilation, stride=1, padding=dilation // 2)
+    return share >= threshold
+
+
+@dataclass
+class AdaptiveDual(Mask):
+    """The places of the largest class gradients for noisy images, the inner share of them for clean ones.
+
+    Source: Guo et al., "MaskDiME" (2026), https://arxiv.org/abs/2602.18792.
+
+    Args:
+        share: of the pixels that may change.
+        inner: share of these that clean estimates may change.
+        dilation: side of the square by which both are dilated.
+    """
+
+    share: float = 0.05
+    inner: float = 0.5
+    dilation: int = 5
+    _noisy: Where | None = field(default=None, init=False)
+    _clean: Where | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if not (0 < self.share <= 1 and 0 < self.inner <= 1):
+            raise ValueError(f"AdaptiveDual: expected shares in (0, 1], got share={self.share}, inner={self.inner}")
+        _odd(self.dilation)
+
+    def begin(self) -> None:  # noqa: D102
+        self._noisy = self._clean = None
+
+    def see(self, clean: Images, gradient: Images, k: int) -> None:  # noqa: D102
+        score = gradient.abs().mean(1, keepdim=True)
+        pixels = score[0].numel()
+        outer = max(1, int(self.share * pixels + 1e-9))
+        self._noisy = dilated(largest(score, outer / pixels), self.dilation)
+        self._clean = dilated(largest(score, max(1, int(self.inner * outer + 1e-9)) / pixels), self.dilation)
+
+    @property
+    def noisy(self) -> Where | None:  # noqa: D102
+        return self._noisy
+
+    @property
+    def clean(self) -> Where | None:  # noqa: D102
+        return self._clean
+
+
+def excluded(earlier: Images, factual: Images, threshold: float, size: int) -> Where:
+    """Where earlier counterfactuals already changed the factual image, so that the next one has to look elsewhere."""
+    return blurred((earlier - factual).abs().sum(1, keepdim=True), size) >= threshold

@@ -1,0 +1,162 @@
+"""What all explainers share: batches, rows that are tried again at a larger scale, and what is recorded."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from causalcf.diffusion.ancestral import Draw
+from causalcf.explain.explanation import Explanation
+from causalcf.explain.generators import Generator
+from causalcf.explain.queries import Query, decided, probability
+from causalcf.units import Units, unit_ids
+
+Parity = Literal["published"] | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Some rows of a query, to be explained at one scale.
+
+    Attributes:
+        query: classifier and targets.
+        generator: what draws.
+        images: the factual images of these rows.
+        factual: the same, encoded.
+        rows: their places in the query.
+        units: whose noise it is.
+        scale: of the guidance.
+        number: how many attempts these rows had before.
+    """
+
+    query: Query
+    generator: Generator
+    images: Tensor
+    factual: Tensor
+    rows: Int[Tensor, " batch"]
+    units: Units
+    scale: float
+    number: int
+
+    def draw(self, name: str, fresh: bool = True) -> Draw:
+        """Standard normal noise of each level, the rows' own; another in each attempt if fresh."""
+        key = f"{name}.{self.number}" if fresh else name
+        return lambda k: self.units.normal(f"{key}.{k}", self.factual.shape[1:]).to(self.factual)
+
+
+class Explainer(ABC):
+    """A way to find counterfactual images of a classifier.
+
+    Args:
+        scales: guidance scales; rows that do not flip at one are tried again at the next.
+        parity: "published" follows the released code where it differs from what is meant; None is corrected.
+        batch: rows at a time; results do not depend on it.
+        seed: of all noise, together with the rows' ids.
+    """
+
+    def __init__(self, scales: Sequence[float], parity: Parity, batch: int, seed: int) -> None:
+        kind = type(self).__name__
+        if not scales or any(not scale > 0 for scale in scales):
+            raise ValueError(f"{kind}: expected scales above 0, got {list(scales)}; write scales=(8, 10, 15)")
+        if parity not in (None, "published"):
+            raise ValueError(f"{kind}: expected parity 'published' or None, got {parity!r}")
+        if batch < 1:
+            raise ValueError(f"{kind}: expected batch >= 1, got {batch}")
+        self.scales, self.parity, self.batch, self.seed = tuple(scales), parity, batch, seed
+
+    @abstractmethod
+    def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:
+        """Counterfactual images in [0, 1], and where they were allowed to change, `(B, 1, H, W)`."""
+
+    def options(self) -> dict[str, Any]:
+        """What is recorded of the explainer beside its name."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if value is None or isinstance(value, bool | int | float | str | tuple)
+        }
+
+    def explain(
+        self,
+        classifier: Any,
+        generator: Generator,
+        images: Float[Tensor, "batch channel height width"],
+        target: int | Tensor | None = None,
+        ids: Int[Tensor, " batch"] | None = None,
+    ) -> Explanation:
+        """Find counterfactuals that the classifier decides for the target.
+
+        Args:
+            classifier: images in [0, 1] -> logits, differentiable: `(B,)` for two classes, `(B, K)` for K. Of a
+                multi-label classifier take one label, `cf.explain.label(classifier, index)`.
+            generator: what draws.
+            images: the factual images, in [0, 1].
+            target: a class, one class per row, or None for the other one of two.
+            ids: one integer per row, which with the seed decides its noise; by default a digest of the image.
+        """
+        if images.ndim != 4 or not images.is_floating_point() or not images.isfinite().all():
+            raise ValueError(f"images: expected finite floats of shape (B, C, H, W), got {tuple(images.shape)}")
+        if len(images) == 0 or images.min() < 0 or images.max() > 1:
+            raise ValueError("images: expected at least one row, with values in [0, 1]; divide grey levels by 255")
+        ids = unit_ids({"image": images}) if ids is None else ids
+        if len(ids) != len(images):
+            raise ValueError(f"ids: expected one per row, {len(images)}, got {len(ids)}")
+        parts = []
+        for start in range(0, len(images), self.batch):
+            index = slice(start, start + self.batch)
+            aim = target[index] if isinstance(target, Tensor) and target.ndim == 1 else target
+            parts.append(self._batch(classifier, generator, images[index], aim, ids[index]))
+        return Explanation.joined(parts)
+
+    @torch.no_grad()
+    def _batch(
+        self, classifier: Any, generator: Generator, images: Tensor, target: int | Tensor | None, ids: Tensor
+    ) -> Explanation:
+        began, query = time.perf_counter(), Query(classifier, images, target)
+        factual, units = generator.codec.encode(images), Units(ids, self.seed)
+        rows = torch.arange(len(images), device=images.device)
+        found, where = images.clone(), torch.zeros_like(images[:, :1], dtype=torch.bool)
+        scale, after = torch.zeros(len(images)), query.before.clone()
+        forward, backward = torch.zeros(len(images)), torch.zeros(len(images))
+        flipped: Bool[Tensor, " batch"] = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        for number, size in enumerate(self.scales):
+            left = rows[~flipped]
+            if len(left) == 0:
+                break
+            generator.count()
+            part = Units(ids[left.to(ids.device)], units.seed)
+            answer, mask = self.attempt(
+                Attempt(query, generator, images[left], factual[left], left, part, size, number)
+            )
+            found[left], where[left] = answer.clamp(0, 1).to(found), mask
+            logits = query.logits(found[left])
+            flipped[left] = decided(logits) == query.target[left]
+            after[left] = probability(logits, query.target[left]).to(after)
+            scale[left.cpu()] = size
+            forward[left.cpu()] += generator.forward / len(left)
+            backward[left.cpu()] += generator.backward / len(left)
+        seconds = torch.full((len(images),), (time.perf_counter() - began) / len(images))
+        about = {"method": type(self).__name__, **self.options()}
+        return Explanation(
+            images,
+            found,
+            query.predicted,
+            query.target,
+            query.before,
+            after,
+            flipped,
+            where,
+            scale,
+            forward,
+            backward,
+            ids,
+            seconds,
+            about,
+        )

@@ -1,0 +1,107 @@
+"""What is asked of an explained classifier: logits, decisions and targets, of whatever kind it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+Classifier = Callable[[Tensor], Tensor]
+LossForm = Literal["logit", "log-probability"]
+
+
+def label(classifier: Classifier, index: int) -> Classifier:
+    """One label of a multi-label classifier, as a binary classifier of its own.
+
+    Args:
+        classifier: images in [0, 1] -> logits `(B, K)`.
+        index: of the label.
+
+    Example:
+        `smiling = cf.explain.label(attributes, 31)`
+    """
+
+    def one(images: Tensor) -> Tensor:
+        logits = classifier(images)
+        if logits.ndim != 2 or not -logits.shape[1] <= index < logits.shape[1]:
+            raise ValueError(f"label: the classifier gives logits of {tuple(logits.shape)}, without label {index}")
+        return logits[:, index]
+
+    return one
+
+
+class Query:
+    """A classifier with the classes its explanations are to reach.
+
+    Args:
+        classifier: images in [0, 1] -> logits, `(B,)` or `(B, 1)` for two classes, `(B, K)` for K.
+        images: the factual images.
+        target: a class, one class per row, or None for the other one of two.
+    """
+
+    def __init__(self, classifier: Any, images: Tensor, target: int | Tensor | None) -> None:
+        self.classifier: Classifier = classifier
+        with torch.no_grad():
+            logits = self.logits(images)
+        self.classes = 2 if logits.ndim == 1 else logits.shape[1]
+        self.predicted = decided(logits)
+        self.target = self._targets(target, len(images)).to(logits.device)
+        self.before = probability(logits, self.target)
+
+    def _targets(self, target: int | Tensor | None, rows: int) -> Int[Tensor, " batch"]:
+        if target is None:
+            if self.classes != 2:
+                raise ValueError(f"target: the classifier knows {self.classes} classes; say which one to reach")
+            return 1 - self.predicted
+        found = torch.as_tensor(target)
+        if found.is_floating_point() or found.ndim > 1 or (found.ndim == 1 and len(found) != rows):
+            raise ValueError(
+                f"target: expected a class or int64 classes of shape ({rows},), got {found.dtype} of shape "
+                f"{tuple(found.shape)}"
+            )
+        if found.min() < 0 or found.max() >= self.classes:
+            raise ValueError(
+                f"target: the classifier knows the classes 0 to {self.classes - 1}, got {found.min().item()} to "
+                f"{found.max().item()}"
+            )
+        return found.expand(rows).clone()
+
+    def logits(self, images: Tensor) -> Float[Tensor, "batch ..."]:
+        """What the classifier says, `(B,)` for two classes."""
+        logits = self.classifier(images)
+        if logits.ndim == 2 and logits.shape[1] == 1:
+            logits = logits[:, 0]
+        if logits.ndim not in (1, 2) or len(logits) != len(images):
+            raise ValueError(
+                f"classifier: expected logits of shape ({len(images)},) or ({len(images)}, classes), got "
+                f"{tuple(logits.shape)}"
+            )
+        if not logits.isfinite().all():
+            raise FloatingPointError("classifier: its logits are not finite; does it expect images in [0, 1]?")
+        return logits
+
+    def loss(self, images: Tensor, rows: Tensor, form: LossForm) -> Float[Tensor, " batch"]:
+        """What guidance lowers: minus the target's logit, or minus the logarithm of its probability."""
+        logits, target = self.logits(images), self.target[rows]
+        if logits.ndim == 1:
+            signed = torch.where(target == 1, logits, -logits)
+            return -signed if form == "logit" else functional.softplus(-signed)
+        if form == "logit":
+            return -logits.gather(1, target[:, None])[:, 0]
+        return functional.cross_entropy(logits, target, reduction="none")
+
+
+def decided(logits: Float[Tensor, "batch ..."]) -> Int[Tensor, " batch"]:
+    """The class a classifier decides for."""
+    return (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
+
+
+def probability(logits: Float[Tensor, "batch ..."], target: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """The probability of the targets."""
+    if logits.ndim == 1:
+        return torch.where(target == 1, logits, -logits).sigmoid()
+    return logits.softmax(1).gather(1, target[:, None])[:, 0]

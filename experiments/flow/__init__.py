@@ -1,0 +1,1 @@
+"""Flow: counterfactuals led by causal representations."""

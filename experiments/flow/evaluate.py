@@ -1,0 +1,41 @@
+"""Compare what leads Flow's counterfactuals: causal representations, the parents, a classifier, an autoencoder.
+
+    python -m experiments.flow.evaluate --rows 200
+
+Each method is measured after one intervention on each factor, and along sequences of five, with the noise of the first
+picture and with that of each answer. Interventions are drawn once per row, uniformly over the training range.
+"""
+
+from pathlib import Path
+
+from experiments.scenes.evaluate import measure
+from experiments.scenes.scene import FLOW
+
+
+def main(
+    models: Path = Path("runs"),
+    out: Path = Path("experiments/flow/results"),
+    rows: int = 200,
+    only: list[str] | None = None,
+    batch: int = 50,
+    seed: int = 0,
+    confounding: float = 0.0,
+) -> None:
+    """Write one JSON file per method; killed and started again, it goes on.
+
+    Args:
+        models: folder of `flow-nscm`, ...
+        out: where the files go.
+        rows: test rows.
+        only: names of methods; all by default.
+        batch: rows at a time.
+        seed: of the interventions, and of the models.
+        confounding: of the rows that the models were trained on; the test rows are not confounded.
+    """
+    measure(FLOW, models, out, rows, only, batch, seed, confounding)
+
+
+if __name__ == "__main__":
+    from jsonargparse import auto_cli
+
+    auto_cli(main)

@@ -1,0 +1,1 @@
+"""What the experiments with Pendulum and Flow share: models, ways of asking, measures."""

@@ -1,0 +1,91 @@
+"""The models of a scene: learned equations of its factors, and an image led by causal representations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import causalcf as cf
+from causalcf import mechanisms as M
+from causalcf.mechanisms import Recipe
+from experiments.scenes.scene import Scene, Structure
+
+IMAGE = Recipe(
+    steps=4500, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+)
+VARIATIONAL = Recipe(
+    steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.01, clip=50.0, ema=0.999, checkpoint=500
+).but(precision="bfloat16")
+FACTOR = Recipe(steps=2000, batch=512, learning_rate=1e-2, ema=0.99)
+STEPS = 1500  # of the equations, where they alone are fitted
+
+
+def model(scene: Scene, graph: cf.CausalGraph, kind: str = "nscm", steps: int | None = None) -> cf.SCM:
+    """The model, unfitted.
+
+    Args:
+        scene: the scene.
+        graph: of its data set.
+        kind: "nscm" or "causal-vae".
+        steps: optimiser steps of the image's mechanism, instead of the recipe's.
+    """
+    if kind == "causal-vae":
+        recipe = VARIATIONAL if steps is None else VARIATIONAL.but(steps=steps)
+        image: cf.Mechanism = M.CausalVAE(structure=scene.structure, recipe=recipe)
+    elif kind == "nscm":
+        image = M.NSCMDiffusion(
+            structure=scene.structure,
+            widths=(64, 128),
+            patch=4,
+            attention=True,
+            schedule="cosine",
+            prediction="v",
+            solver="2m",
+            steps=24,
+            projector=(32, 64, 64, 128),
+            recipe=IMAGE if steps is None else IMAGE.but(steps=steps),
+        )
+    else:
+        raise ValueError(f"expected kind 'nscm' or 'causal-vae', got {kind!r}")
+    caused = {name: M.Flow("affine", hidden=(64, 64), recipe=FACTOR) for name in scene.structure}
+    return cf.SCM(graph, {**caused, "image": image})
+
+
+def restructured(scm: cf.SCM, structure: Structure | None, rows: dict[str, Tensor], seed: int = 0) -> cf.SCM:
+    """The same generator and projector with equations of another graph, fitted to the labels alone.
+
+    Args:
+        scm: whose image is an `NSCMDiffusion`.
+        structure: the graph; None learns it.
+        rows: training rows.
+        seed: of weights and batches.
+    """
+    old = scm.mechanism("image")
+    assert isinstance(old, M.NSCMDiffusion)
+    torch.manual_seed(seed)
+    new = M.NSCMDiffusion(**{**old.config(), "structure": structure}).build(old.variable, old.parents)
+    for part in ("network", "projector", "features"):
+        getattr(new, part).load_state_dict(getattr(old, part).state_dict())
+    z = new.features(rows, len(rows["id"]))
+    optimiser = torch.optim.Adam(new.equations.parameters(), 1e-2)
+    with torch.enable_grad():
+        for _ in range(STEPS):
+            batch = z[torch.randint(len(z), (256,))]
+            loss = new.equations.loss(batch).mean() + new.equations.penalty(new.sparsity)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return scm.using(image=new.eval())
+
+
+def classified(scm: cf.SCM, **options: Any) -> cf.SCM:
+    """The same generator led by the projector as an anti-causal classifier: Diff-SCM."""
+    old = scm.mechanism("image")
+    assert isinstance(old, M.NSCMDiffusion)
+    kept = {name: value for name, value in old.config().items() if name in M.DiffSCM().config()}
+    new = M.DiffSCM(**{**kept, "by": "classifier", "scale": "constant", **options}).build(old.variable, old.parents)
+    for part in ("network", "projector", "features"):
+        getattr(new, part).load_state_dict(getattr(old, part).state_dict())
+    return scm.using(image=new.eval())

@@ -1,0 +1,48 @@
+"""The two drawn scenes: their data, the graphs their models are given, and what is asked of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from causalcf.data import Flow, Pendulum
+
+Structure = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A data set whose factors cause each other.
+
+    Attributes:
+        name: of folders.
+        data: the data set.
+        structure: factor -> its causes.
+        wrong: another graph, with every edge turned round.
+        ranges: factor -> between which values interventions are drawn, uniformly.
+        order: the factors of a sequence of interventions.
+    """
+
+    name: str
+    data: type[Pendulum] | type[Flow]
+    structure: Structure
+    wrong: Structure
+    ranges: dict[str, tuple[float, float]]
+    order: tuple[str, ...]
+
+
+PENDULUM = Scene(
+    "pendulum",
+    Pendulum,
+    structure={"length": ["angle", "sun"], "position": ["angle", "sun"]},
+    wrong={"angle": ["length", "position"], "sun": ["length", "position"]},
+    ranges={"angle": (-0.6, 0.65), "sun": (1.0, 2.2), "length": (3.0, 8.0), "position": (6.0, 14.0)},
+    order=("angle", "sun", "length", "angle", "sun"),
+)
+FLOW = Scene(
+    "flow",
+    Flow,
+    structure={"water": ["ball"], "jet": ["water", "hole"]},
+    wrong={"ball": ["water"], "water": ["jet"], "hole": ["jet"]},
+    ranges={"ball": (6.0, 34.0), "hole": (6.5, 14.5), "water": (1.5, 5.0), "jet": (2.0, 6.5)},
+    order=("ball", "hole", "water", "ball", "hole"),
+)

@@ -1,0 +1,32 @@
+"""Train the models of a scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.scenes.models import model
+from experiments.scenes.scene import Scene
+
+
+def train(scene: Scene, kind: str, out: Path, steps: int | None, confounding: float, seed: int) -> None:
+    """Fit and save `<scene>-<kind>[-confounded][-<seed>]`; killed and started again, it goes on.
+
+    Args:
+        scene: the scene.
+        kind: "nscm" or "causal-vae".
+        out: folder of the folders.
+        steps: optimiser steps of the image's mechanism, instead of the recipe's.
+        confounding: correlation of the first two factors in the training rows.
+        seed: of data, weights, order and noise.
+    """
+    rows = scene.data("train", rows=20_000, seed=seed, confounding=confounding)
+    val = scene.data("val", rows=1_000, seed=seed, confounding=confounding)
+    target = out / name(scene, kind, confounding, seed)
+    scm = model(scene, rows.graph, kind, steps)
+    scm.fit(rows, val, folder=target.with_name(target.name + "-fit"), seed=seed)
+    scm.save(target, overwrite=True, half=True)
+
+
+def name(scene: Scene, kind: str, confounding: float, seed: int) -> str:
+    """The name of a model's folder."""
+    return f"{scene.name}-{kind}{'-confounded' if confounding else ''}{f'-{seed}' if seed else ''}"

@@ -1,0 +1,187 @@
+"""DiME, FastDiME and MaskDiME: what they cost, what they keep, and when they are the same."""
+
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf.diffusion.ancestral import Ancestral
+from causalcf.diffusion.guidance import NoGuidance, guided
+from causalcf.diffusion.solvers import noised
+from causalcf.diffusion.trajectory import generate
+from causalcf.explain import DiME, FastDiME, MaskDiME
+from causalcf.units import Units
+
+STEPS, DEPTH = 20, 6
+IDS = torch.arange(5)
+FEW = {"steps": STEPS, "depth": DEPTH, "scales": (8.0,)}
+ALL = {
+    "DiME": (DiME, {}),
+    "FastDiME": (FastDiME, {}),
+    "FastDiME-2": (FastDiME, {"masking": "2"}),
+    "FastDiME-2+": (FastDiME, {"masking": "2+"}),
+    "FastDiME, no mask": (FastDiME, {"masking": "none"}),
+    "MaskDiME": (MaskDiME, {"share": 0.1, "dilation": 3}),
+}
+BY_NAME = {"argvalues": ALL.values(), "ids": ALL.keys()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "calls"),
+    [
+        (DiME, {}, DEPTH + sum(range(1, DEPTH))),
+        (FastDiME, {}, DEPTH),
+        (FastDiME, {"masking": "2"}, 2 * DEPTH),
+        (FastDiME, {"masking": "2+"}, 2 * DEPTH),
+        (MaskDiME, {}, DEPTH),
+    ],
+)
+@pytest.mark.parametrize("parity", [None, "published"])
+def test_network_evaluations_are_those_of_the_cost_model(kind, options, calls, parity, generator, classifier, images):
+    explanation = kind(**FEW, **options, parity=parity).explain(classifier, generator, images, ids=IDS)
+    assert explanation.forward.tolist() == [calls] * 5
+    assert explanation.backward.tolist() == [0] * 5
+
+
+@pytest.mark.parametrize(("kind", "options"), **BY_NAME)
+def test_rows_do_not_depend_on_their_batch(kind, options, generator, classifier, images):
+    whole = kind(**FEW, **options, batch=5).explain(classifier, generator, images, ids=IDS)
+    parts = kind(**FEW, **options, batch=2).explain(classifier, generator, images, ids=IDS)
+    torch.testing.assert_close(whole.counterfactuals, parts.counterfactuals, atol=1e-9, rtol=0)
+    other = kind(**FEW, **options, seed=1).explain(classifier, generator, images, ids=IDS)
+    assert not torch.equal(whole.counterfactuals, other.counterfactuals)
+
+
+@pytest.mark.parametrize(("kind", "options"), **BY_NAME)
+@pytest.mark.parametrize("parity", [None, "published"])
+def test_the_classifier_is_moved_towards_the_target(kind, options, parity, generator, classifier, images):
+    explanation = kind(**{**FEW, "scales": (50.0,)}, **options, parity=parity).explain(
+        classifier, generator, images, ids=IDS
+    )
+    assert explanation.predicted.tolist() == [1] * 5
+    assert explanation.target.tolist() == [0] * 5
+    unguided = kind(**{**FEW, "scales": (1e-9,), "distance": 0.0}, **options, parity=parity).explain(
+        classifier, generator, images, ids=IDS
+    )
+    assert explanation.after.mean() > unguided.after.mean() + 0.05
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [(FastDiME, {"dilation": 1, "threshold": 0.8}), (MaskDiME, {"dilation": 3})]
+)
+def test_pixels_outside_the_mask_are_the_factual_ones(kind, options, generator, classifier, images):
+    explanation = kind(**FEW, **options).explain(classifier, generator, images, ids=IDS)
+    kept = ~explanation.mask
+    assert 0 < kept.double().mean() < 1
+    assert torch.equal(explanation.counterfactuals[kept], images[kept])
+    assert not torch.equal(explanation.counterfactuals[explanation.mask], images[explanation.mask])
+
+
+def test_published_maskdime_leaves_the_noise_of_the_lowest_level(generator, classifier, images):
+    explanation = MaskDiME(**FEW, parity="published").explain(classifier, generator, images, ids=IDS)
+    kept = ~explanation.mask
+    left = 2 * (explanation.counterfactuals - images)[kept]
+    assert 0.3 < left.std() / generator.levels(STEPS).sigma[1] < 3
+
+
+@pytest.mark.parametrize(("kind", "options"), [(DiME, {}), (FastDiME, {"masking": "none"})])
+def test_without_guidance_they_are_the_plain_chain(kind, options, generator, images):
+    def constant(images):
+        return 0 * images.sum((1, 2, 3)) + 1
+
+    found = kind(**FEW, distance=0.0, **options).explain(constant, generator, images, ids=IDS)
+    levels, units, factual = generator.levels(STEPS), Units(IDS, 0), 2 * images - 1
+    start = noised(factual, units.normal("start.0", images.shape[1:]), DEPTH, levels)
+    model = guided(generator.denoiser(levels), generator.nothing(5), NoGuidance())
+    plain = generate(
+        model, start, levels, Ancestral(lambda k: units.normal(f"step.0.{k}", images.shape[1:])), depth=DEPTH
+    )
+    assert torch.equal(found.counterfactuals, ((plain + 1) / 2).clamp(0, 1))
+
+
+def test_all_masks_open_maskdime_is_fastdime_without_a_mask(generator, classifier, images):
+    open_ = MaskDiME(**FEW, size=1.0, share=1.0, inner=1.0).explain(classifier, generator, images, ids=IDS)
+    fast = FastDiME(**FEW, masking="none").explain(classifier, generator, images, ids=IDS)
+    torch.testing.assert_close(open_.counterfactuals, fast.counterfactuals, atol=1e-12, rtol=0)
+
+
+def test_a_zero_gradient_is_no_trouble(generator, images):
+    def constant(images):
+        return 0 * images.sum((1, 2, 3)) + 1
+
+    for kind in (FastDiME, MaskDiME):
+        found = kind(**FEW, distance=0.0).explain(constant, generator, images, ids=IDS)
+        assert found.counterfactuals.isfinite().all()
+        assert not found.flipped.any()
+
+
+def test_only_rows_that_did_not_flip_are_tried_again(generator, classifier, images):
+    images = images.clone()
+    images[:2] = 0.5  # undecided: any push flips them
+    images[:2, ..., :4] += 0.001
+    scales = (0.1, 500.0)
+    found = FastDiME(steps=STEPS, depth=DEPTH, scales=scales, distance=0.0, masking="none").explain(
+        classifier, generator, images, ids=IDS
+    )
+    again = found.scale == scales[1]
+    assert 0 < again.sum() < 5
+    assert torch.equal(found.forward, DEPTH * (1.0 + again))
+    first = FastDiME(steps=STEPS, depth=DEPTH, scales=scales[:1], distance=0.0, masking="none").explain(
+        classifier, generator, images, ids=IDS
+    )
+    assert torch.equal(first.flipped, ~again)
+    assert torch.equal(first.counterfactuals[~again], found.counterfactuals[~again])
+
+
+def test_an_explanation_is_saved_and_loaded(tmp_path, generator, classifier, images):
+    found = MaskDiME(**FEW).explain(classifier, generator, images, ids=IDS)
+    found.save(tmp_path / "e")
+    loaded = cf.explain.Explanation.load(tmp_path / "e")
+    assert torch.equal(loaded.counterfactuals, found.counterfactuals)
+    assert torch.equal(loaded.mask, found.mask)
+    assert loaded.about == {**found.about, "scales": [8.0]}
+    assert {path.name for path in (tmp_path / "e").glob("*.png")} == {f"{row}.png" for row in range(5)}
+    with pytest.raises(FileNotFoundError, match="holds no explanation"):
+        cf.explain.Explanation.load(tmp_path)
+
+
+def test_three_classes_and_one_label_of_many(generator, images):
+    def three(images):
+        means = images[..., :4].mean((1, 2, 3)), images[..., 4:].mean((1, 2, 3)), images.amax((1, 2, 3))
+        return 10 * torch.stack(means, 1)
+
+    found = FastDiME(**FEW).explain(three, generator, images, target=1, ids=IDS)
+    torch.testing.assert_close(found.before, three(images).softmax(1)[:, 1])
+    with pytest.raises(ValueError, match="knows 3 classes; say which one to reach"):
+        FastDiME(**FEW).explain(three, generator, images)
+    one = cf.explain.label(three, 2)
+    assert torch.equal(FastDiME(**FEW).explain(one, generator, images).predicted, (three(images)[:, 2] > 0).long())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (DiME, {"scales": ()}, "expected scales above 0"),
+        (DiME, {"depth": 300}, "expected 2 <= depth < steps, got depth=300 of steps=200"),
+        (DiME, {"parity": "exact"}, "expected parity 'published' or None"),
+        (FastDiME, {"masking": "3"}, "expected masking"),
+        (MaskDiME, {"share": 0.0}, "expected shares in"),
+        (MaskDiME, {"dilation": 4}, "expected an odd number of pixels, got 4; write 5"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**options)
+
+
+def test_inputs_without_a_meaning_are_refused(generator, classifier, images):
+    explainer = FastDiME(**FEW)
+    with pytest.raises(ValueError, match=r"values in \[0, 1\]; divide grey levels by 255"):
+        explainer.explain(classifier, generator, 255 * images)
+    with pytest.raises(ValueError, match="knows the classes 0 to 1, got 2 to 2"):
+        explainer.explain(classifier, generator, images, target=2)
+    with pytest.raises(ValueError, match=r"expected logits of shape \(5,\) or \(5, classes\), got \(1,\)"):
+        explainer.explain(lambda images: images.sum()[None], generator, images)
+    with pytest.raises(FloatingPointError, match="does it expect images in"):
+        explainer.explain(lambda images: classifier(images) / 0, generator, images)
+    with pytest.raises(ValueError, match="without label 7"):
+        explainer.explain(cf.explain.label(lambda images: images.flatten(1)[:, :3], 7), generator, images)
