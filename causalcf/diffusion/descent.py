@@ -142,6 +142,12 @@ def deterministically(levels: Levels, k: int) -> float:
     return levels.sigma[k].item()
 
 
+def stepwise(levels: Levels, k: int) -> float:
+    """Gradients move the image itself, after a deterministic step: `x_{k-1} <- x_{k-1} - g`."""
+    alpha, sigma = levels.alpha, levels.sigma
+    return 1 / (alpha[k - 1] / alpha[k] * sigma[k] - sigma[k - 1]).item()
+
+
 @dataclass
 class Descent(Guidance):
     r"""Down the gradient of losses of the clean estimate, `g = sum_i w_i (1 / alpha_k) grad L_i(x0)`.

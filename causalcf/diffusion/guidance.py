@@ -40,6 +40,11 @@ class Guidance(ABC):
         """How many branches it wants."""
         return 0
 
+    @property
+    def through(self) -> bool:
+        """Whether it differentiates the noise under the condition, which then comes with its graph, and `x` as leaf."""
+        return False
+
     def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:
         """Further conditions under which this guidance wants the noise at level `k`; asked in the same network call."""
         return ()
@@ -61,6 +66,10 @@ class Sum(Guidance):
     @property
     def asks(self) -> int:  # noqa: D102
         return sum(part.asks for part in self.parts)
+
+    @property
+    def through(self) -> bool:  # noqa: D102
+        return any(part.through for part in self.parts)
 
     def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:  # noqa: D102
         return tuple(branch for part in self.parts for branch in part.branches(condition, k))
@@ -159,6 +168,21 @@ def finite(e: Images, k: int, denoiser: Denoiser, guidance: Guidance) -> Images:
     return e
 
 
+def _differentiated(
+    denoiser: Denoiser, condition: Tensor, branches: tuple[Tensor, ...], guidance: Guidance, x: Images, k: int
+) -> Images:
+    """The guided noise, where guidance needs the graph of the noise under the condition; branches need none."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        e = denoiser.epsilon(leaf, k, condition)
+    others: tuple[Images, ...] = ()
+    if branches:
+        with torch.no_grad():
+            repeated = x.repeat(len(branches), 1, 1, 1)
+            others = denoiser.epsilon(repeated, k, torch.cat(branches)).chunk(len(branches))
+    return e.detach() + guidance(Step(leaf, k, denoiser.levels, e), tuple(others)).detach()
+
+
 Memory = dict[int, tuple[Images, Images]]
 
 
@@ -178,6 +202,8 @@ def guided(denoiser: Denoiser, condition: Tensor, guidance: Guidance, memory: Me
     def model(x: Images, k: int, rows: Tensor | None = None) -> Images:
         own = condition if rows is None else condition[rows]
         branches = guidance.branches(own, k)
+        if guidance.through:
+            return finite(_differentiated(denoiser, own, branches, guidance, x, k), k, denoiser, guidance)
         known = memory.get(k) if memory is not None and rows is None else None
         parts = [known[1]] if known is not None and known[0] is x else []
         asked = branches if parts else (own, *branches)

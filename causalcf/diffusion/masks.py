@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -171,6 +172,53 @@ class AdaptiveDual(Mask):
         return self._clean
 
 
-def excluded(earlier: Images, factual: Images, threshold: float, size: int) -> Where:
-    """Where earlier counterfactuals already changed the factual image, so that the next one has to look elsewhere."""
-    return blurred((earlier - factual).abs().sum(1, keepdim=True), size) >= threshold
+@dataclass
+class Blurred(Mask):
+    """Where the decoded estimate differs from the factual image by more than a threshold, blurred, and was not before.
+
+    Args:
+        factual: the factual images, in [0, 1].
+        decode: of clean estimates.
+        threshold: of the blurred difference, mean over channels.
+        size: side of the square that blurs.
+        locked: places that earlier counterfactuals changed, and this one may not.
+        start: the highest level at which there is a mask; None masks all. Locked places are masked at all.
+    """
+
+    factual: Images
+    decode: Callable[[Images], Images]
+    threshold: float = 0.05
+    size: int = 5
+    locked: Where | None = None
+    start: int | None = None
+    _where: Where | None = field(default=None, init=False)
+    _like: torch.Size | None = field(default=None, init=False)
+
+    def begin(self) -> None:  # noqa: D102
+        self._where = None if self.locked is None else ~self.locked
+
+    def see(self, clean: Images, gradient: Images, k: int) -> None:  # noqa: D102
+        self._like = clean.shape[2:]
+        if self.start is None or k <= self.start:
+            where = moved(self.decode(clean).clamp(0, 1), self.factual, self.threshold, self.size)
+            self._where = where if self.locked is None else where & ~self.locked
+
+    @property
+    def noisy(self) -> Where | None:  # noqa: D102
+        if self._where is None or self._like is None:
+            return None
+        return functional.interpolate(self._where.float(), self._like) > 0
+
+    @property
+    def clean(self) -> Where | None:  # noqa: D102
+        return None
+
+    @property
+    def pixels(self) -> Where | None:
+        """The same in the size of the image."""
+        return self._where
+
+
+def moved(images: Images, factual: Images, threshold: float, size: int) -> Where:
+    """Where the blurred absolute difference, mean over channels, reaches a threshold."""
+    return blurred((images - factual).abs().mean(1, keepdim=True), size) >= threshold

@@ -1,9 +1,13 @@
 """Explaining classifiers by counterfactual images: each method a row of parts of the one engine."""
 
+from causalcf.explain.ace import ACE as ACE
 from causalcf.explain.dime import DiME as DiME
 from causalcf.explain.explainer import Explainer as Explainer
 from causalcf.explain.explanation import Explanation as Explanation
 from causalcf.explain.fastdime import FastDiME as FastDiME
 from causalcf.explain.generators import Generator as Generator
+from causalcf.explain.ldce import LDCE as LDCE
 from causalcf.explain.maskdime import MaskDiME as MaskDiME
 from causalcf.explain.queries import label as label
+from causalcf.explain.sce import SCE as SCE
+from causalcf.explain.sce_lite import SCELiteHQ as SCELiteHQ

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from causalcf.diffusion.ancestral import Draw
+from causalcf.diffusion.masks import moved
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
 from causalcf.explain.queries import Query, decided, probability
@@ -34,6 +36,7 @@ class Attempt:
         units: whose noise it is.
         scale: of the guidance.
         number: how many attempts these rows had before.
+        locked: places that earlier explanations of these rows changed, and this one may not.
     """
 
     query: Query
@@ -44,6 +47,13 @@ class Attempt:
     units: Units
     scale: float
     number: int
+    locked: Bool[Tensor, "batch 1 height width"] | None = None
+
+    def part(self, index: Int[Tensor, " some"]) -> Attempt:
+        """Some of these rows."""
+        units = Units(self.units.ids[index.to(self.units.ids.device)], self.units.seed)
+        rows = {"images": self.images[index], "factual": self.factual[index], "rows": self.rows[index]}
+        return replace(self, **rows, units=units, locked=None if self.locked is None else self.locked[index])
 
     def draw(self, name: str, fresh: bool = True) -> Draw:
         """Standard normal noise of each level, the rows' own; another in each attempt if fresh."""
@@ -90,6 +100,7 @@ class Explainer(ABC):
         images: Float[Tensor, "batch channel height width"],
         target: int | Tensor | None = None,
         ids: Int[Tensor, " batch"] | None = None,
+        locked: Bool[Tensor, "batch 1 height width"] | None = None,
     ) -> Explanation:
         """Find counterfactuals that the classifier decides for the target.
 
@@ -100,6 +111,7 @@ class Explainer(ABC):
             images: the factual images, in [0, 1].
             target: a class, one class per row, or None for the other one of two.
             ids: one integer per row, which with the seed decides its noise; by default a digest of the image.
+            locked: places that must not change, where the method has masks that can be locked; see `diverse`.
         """
         if images.ndim != 4 or not images.is_floating_point() or not images.isfinite().all():
             raise ValueError(f"images: expected finite floats of shape (B, C, H, W), got {tuple(images.shape)}")
@@ -112,12 +124,55 @@ class Explainer(ABC):
         for start in range(0, len(images), self.batch):
             index = slice(start, start + self.batch)
             aim = target[index] if isinstance(target, Tensor) and target.ndim == 1 else target
-            parts.append(self._batch(classifier, generator, images[index], aim, ids[index]))
+            shut = None if locked is None else locked[index]
+            parts.append(self._batch(classifier, generator, images[index], aim, ids[index], shut))
         return Explanation.joined(parts)
+
+    def diverse(
+        self,
+        classifier: Any,
+        generator: Generator,
+        images: Float[Tensor, "batch channel height width"],
+        target: int | Tensor | None = None,
+        ids: Int[Tensor, " batch"] | None = None,
+        count: int = 2,
+        threshold: float = 0.02,
+        blur: int = 5,
+    ) -> list[Explanation]:
+        """Several explanations of each row, each kept out of the places that the earlier ones changed.
+
+        Methods whose masks cannot be locked differ by their noise alone.
+
+        Args:
+            classifier: as for `explain`.
+            generator: as for `explain`.
+            images: as for `explain`.
+            target: as for `explain`.
+            ids: as for `explain`.
+            count: how many.
+            threshold: of the blurred difference from which on a place counts as changed.
+            blur: side of the square that blurs.
+        """
+        if count < 1:
+            raise ValueError(f"diverse: expected count >= 1, got {count}")
+        found: list[Explanation] = []
+        locked = torch.zeros_like(images[:, :1], dtype=torch.bool)
+        for number in range(count):
+            again = copy.copy(self)
+            again.seed = self.seed + number
+            found.append(again.explain(classifier, generator, images, target, ids, locked if number else None))
+            locked = locked | moved(found[-1].counterfactuals, images, threshold, blur)
+        return found
 
     @torch.no_grad()
     def _batch(
-        self, classifier: Any, generator: Generator, images: Tensor, target: int | Tensor | None, ids: Tensor
+        self,
+        classifier: Any,
+        generator: Generator,
+        images: Tensor,
+        target: int | Tensor | None,
+        ids: Tensor,
+        locked: Tensor | None,
     ) -> Explanation:
         began, query = time.perf_counter(), Query(classifier, images, target)
         factual, units = generator.codec.encode(images), Units(ids, self.seed)
@@ -132,8 +187,9 @@ class Explainer(ABC):
                 break
             generator.count()
             part = Units(ids[left.to(ids.device)], units.seed)
+            shut = None if locked is None else locked[left]
             answer, mask = self.attempt(
-                Attempt(query, generator, images[left], factual[left], left, part, size, number)
+                Attempt(query, generator, images[left], factual[left], left, part, size, number, shut)
             )
             found[left], where[left] = answer.clamp(0, 1).to(found), mask
             logits = query.logits(found[left])

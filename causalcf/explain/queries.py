@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -51,6 +52,13 @@ class Query:
         self.predicted = decided(logits)
         self.target = self._targets(target, len(images)).to(logits.device)
         self.before = probability(logits, self.target)
+
+    def through(self, surrogate: Any, temperature: float = 1.0) -> Query:
+        """The same targets, asked of another classifier, whose logits are divided by a temperature."""
+        other = copy.copy(self)
+        own = self.classifier if surrogate is None else surrogate
+        other.classifier = lambda images: own(images) / temperature
+        return other
 
     def _targets(self, target: int | Tensor | None, rows: int) -> Int[Tensor, " batch"]:
         if target is None:

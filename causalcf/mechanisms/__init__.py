@@ -2,6 +2,7 @@
 
 from causalcf.mechanisms.base import Mechanism as Mechanism
 from causalcf.mechanisms.base import Recipe as Recipe
+from causalcf.mechanisms.causal_vae import CausalVAE as CausalVAE
 from causalcf.mechanisms.diff_scm import DiffSCM as DiffSCM
 from causalcf.mechanisms.diffusion import Diffusion as Diffusion
 from causalcf.mechanisms.discrete import Binary as Binary

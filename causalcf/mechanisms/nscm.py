@@ -47,6 +47,7 @@ class NSCMDiffusion(LedDiffusion):
     """
 
     leaders = ("nscm", "parents")
+    trained = LedDiffusion.trained | {"structure"}
 
     def __init__(
         self,

@@ -1,0 +1,202 @@
+"""ACE, LDCE, SCE and SCE-LITE-HQ: what they cost, where they may change, and when they agree with simpler things."""
+
+import math
+
+import pytest
+import torch
+
+from causalcf.diffusion.consensus import Consensus, blocks, consensus, unblocked
+from causalcf.diffusion.descent import Descent, OneStep, Term, stepwise
+from causalcf.diffusion.guidance import guided
+from causalcf.diffusion.solvers import DDIM, Explicit, move
+from causalcf.explain import ACE, LDCE, SCE, SCELiteHQ
+from causalcf.explain.generators import Generator
+
+IDS = torch.arange(5)
+KINDS = {
+    "ACE": (ACE, {"steps": 20, "depth": 3, "iterations": 4, "rate": 8.0, "dilation": 3}),
+    "LDCE": (LDCE, {"steps": 20, "strength": 0.3, "angle": 180.0}),
+    "SCE": (SCE, {"steps": 20, "strength": 0.15, "iterations": 4}),
+    "SCE-LITE-HQ": (SCELiteHQ, {"steps": 20, "strength": 0.3, "scales": (3.0,), "threshold": 0.01}),
+}
+BY_NAME = {"argvalues": KINDS.values(), "ids": KINDS.keys()}
+
+
+@pytest.fixture
+def told(generator):
+    """The same generator, which can be told a class."""
+    return Generator(
+        generator.network, generator.null, generator.schedule, conditions=lambda classes: torch.eye(3).double()[classes]
+    )
+
+
+@pytest.mark.parametrize(("kind", "options"), **BY_NAME)
+def test_rows_do_not_depend_on_their_batch_and_move_towards_the_target(kind, options, told, classifier, images):
+    whole = kind(**options, batch=5).explain(classifier, told, images, ids=IDS)
+    parts = kind(**options, batch=2).explain(classifier, told, images, ids=IDS)
+    torch.testing.assert_close(whole.counterfactuals, parts.counterfactuals, atol=1e-9, rtol=0)
+    assert whole.after.mean() > whole.before.mean() + 0.02
+    kept = ~whole.mask
+    assert torch.equal(whole.counterfactuals[kept.expand_as(images)], images[kept.expand_as(images)])
+
+
+def test_network_evaluations_are_those_of_the_cost_model(told, classifier, images):
+    ace = ACE(steps=20, depth=3, iterations=4).explain(classifier, told, images, ids=IDS)
+    assert (ace.forward.unique().tolist(), ace.backward.unique().tolist()) == ([4 * 3 + 3], [4 * 3])
+    ldce = LDCE(steps=20, strength=0.3).explain(classifier, told, images, ids=IDS)
+    assert (ldce.forward.unique().tolist(), ldce.backward.unique().tolist()) == ([2 * 6], [6])
+    lite = SCELiteHQ(steps=20, strength=0.3, scales=(1.0,)).explain(classifier, told, images, ids=IDS)
+    assert (lite.forward.unique().tolist(), lite.backward.unique().tolist()) == ([6], [0])
+    sce = SCE(steps=20, strength=0.15, iterations=4).explain(classifier, told, images, ids=IDS)
+    assert sce.forward.max() == sce.backward.max() == 4 * 3
+    assert (sce.forward % 3 == 0).all() or sce.forward.mean() <= 12
+
+
+def test_published_ace_depends_on_its_batch(generator, classifier, images):
+    options = {"steps": 20, "depth": 3, "iterations": 3, "rate": 8.0, "distance": 0.02, "parity": "published"}
+    whole = ACE(**options, batch=5).explain(classifier, generator, images, ids=IDS)
+    alone = ACE(**options, batch=1).explain(classifier, generator, images, ids=IDS)
+    corrected = ACE(**{**options, "parity": None}, batch=5).explain(classifier, generator, images, ids=IDS)
+    assert not torch.allclose(whole.counterfactuals, alone.counterfactuals, atol=1e-6)
+    torch.testing.assert_close(corrected.counterfactuals, alone.counterfactuals, atol=1e-9, rtol=0)
+
+
+def test_blocks_are_cut_and_put_together():
+    x = torch.randn(2, 3, 4, 6)
+    cut = blocks(x, 2)
+    assert cut.shape == (2, 6, 12)
+    torch.testing.assert_close(cut[1, 1].sort().values, x[1, :, :2, 2:4].flatten().sort().values)
+    assert torch.equal(unblocked(cut, 2, x), x)
+    with pytest.raises(ValueError, match="blocks of 4 do not divide 4x6"):
+        blocks(x, 4)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_consensus_keeps_blocks_within_the_angle(size):
+    generator = torch.Generator().manual_seed(0)
+    direction, gradient = (torch.randn(3, 4, 4, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    direction[0, :, :size, :size] = 0  # no direction
+    gradient[1, :, :size, :size] = 0
+    gradient[2, :, :size, :size] = -direction[2, :, :size, :size]  # opposite
+    found, share = consensus(direction, gradient, 80.0, size)
+    for row in range(3):
+        own, other, after = (blocks(x[row : row + 1], size)[0] for x in (gradient, direction, found))
+        kept = 0
+        for one, two, three in zip(own, other, after, strict=True):
+            angle = 180.0
+            if one.norm() > 0 and two.norm() > 0:
+                angle = math.degrees(math.acos(min(1, max(-1, float(one @ two / one.norm() / two.norm())))))
+            assert torch.equal(three, one if angle <= 80 else torch.zeros_like(one))
+            kept += angle <= 80
+        assert share[row] == kept / len(own)
+    assert 0 < share.mean() < 1
+
+
+def test_the_cone_turns_blocks_to_its_edge():
+    generator = torch.Generator().manual_seed(1)
+    direction, gradient = (torch.randn(2, 4, 4, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    found, _ = consensus(direction, gradient, 50.0, 2, "cone")
+    own, other, after = (blocks(x, 2) for x in (gradient, direction, found))
+    torch.testing.assert_close(after.norm(dim=2), own.norm(dim=2))
+    cosine = (after * other).sum(2) / after.norm(dim=2) / other.norm(dim=2)
+    before = (own * other).sum(2) / own.norm(dim=2) / other.norm(dim=2)
+    edge = math.cos(math.radians(50))
+    torch.testing.assert_close(cosine, before.clamp_min(edge))
+
+
+def test_consensus_goes_through_the_network(told, images):
+    """Its change is that of finite differences of the losses, rescaled."""
+    levels = told.levels(20)
+    denoiser, k, sigma = told.denoiser(levels), 6, levels.sigma[6].item()
+    x = (
+        2 * images
+        - 1
+        + 0.3 * torch.randn(images.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    )
+    weight = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+    def loss(clean):
+        return (clean * weight).flatten(1).sum(1)
+
+    def zero(clean):
+        return 0 * clean.flatten(1).sum(1)
+
+    target = torch.eye(3).double()[torch.zeros(5, dtype=torch.int64)]
+    guidance = Consensus(target, loss, zero, (1.0, 1.0), 2.0, 180.0)
+    null = told.nothing(5)
+    change = guided(denoiser, null, guidance)(x, k, None) - denoiser.epsilon(x, k, null)
+    alpha = levels.alpha[k].item()
+    step = torch.zeros_like(x)
+    step[:, 0, 3, 4] = 1e-5
+    clean = [loss((y - sigma * denoiser.epsilon(y, k, null)) / alpha) for y in (x + step, x - step)]
+    slope = (clean[0] - clean[1]) / 2e-5
+    away = (denoiser.epsilon(x, k, target) - denoiser.epsilon(x, k, null)).flatten(1).norm(dim=1)
+    torch.testing.assert_close(change.flatten(1).norm(dim=1), 2 * away)
+    ratio = change[:, 0, 3, 4] / slope
+    assert (ratio > 0).all()
+    every = change / ratio.reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(every[:, 0, 3, 4], slope)
+
+
+def test_stepwise_gradients_move_the_image_after_the_step(generator, images):
+    levels, k = generator.levels(20), 5
+    denoiser, null = generator.denoiser(levels), generator.nothing(5)
+    x = 2 * images - 1
+
+    def loss(clean):
+        return clean.square().flatten(1).sum(1)
+
+    descent = Descent([Term(loss, 1.0)], OneStep(), x, rate=stepwise, size=0.1, divided=False)
+    (found,) = DDIM(Explicit()).step(guided(denoiser, null, descent), (x,), k, levels)
+    e = denoiser.epsilon(x, k, null)
+    clean = (x - levels.sigma[k] * e) / levels.alpha[k]
+    torch.testing.assert_close(found, move(x, e, levels, k, k - 1) - 0.1 * 2 * clean)
+
+
+@pytest.mark.parametrize("kind", [SCE, SCELiteHQ])
+def test_further_explanations_keep_out_of_earlier_ones(kind, generator, images):
+    def classifier(images):
+        return 40 * (images.mean((1, 2, 3)) - 0.45)
+
+    options = {"steps": 20, "strength": 0.3, "threshold": 0.02, "blur": 1}
+    first, second = kind(**options).diverse(classifier, generator, images, ids=IDS, count=2, threshold=0.15, blur=1)
+    changed = (first.counterfactuals - images).abs().mean(1, keepdim=True) >= 0.15
+    assert 0 < changed.double().mean() < 1
+    assert torch.equal(second.counterfactuals[changed], images[changed])
+    assert not torch.equal(second.counterfactuals[~changed], images[~changed])
+
+
+def test_a_surrogate_gives_the_gradients_and_the_classifier_the_word(generator, classifier, images):
+    def opposite(images):
+        return -classifier(images)
+
+    options = {"steps": 20, "strength": 0.3, "scales": (3.0,), "threshold": 0.01}
+    own = SCELiteHQ(**options).explain(classifier, generator, images, ids=IDS)
+    misled = SCELiteHQ(surrogate=opposite, **options).explain(classifier, generator, images, ids=IDS)
+    assert own.after.mean() > own.before.mean() > misled.after.mean()
+    assert torch.equal(own.before, misled.before)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ACE(depth=50), "expected 1 <= depth < steps"),
+        (lambda: LDCE(angle=0.0), r"expected an angle in \(0, 180\]"),
+        (lambda: LDCE(strength=1.5), r"expected a strength in \(0, 1\]"),
+        (lambda: SCE(temperature=0.0), "rate and temperature > 0"),
+        (lambda: SCELiteHQ(warmup=1.0), "warmup in"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_generator_that_cannot_be_told_a_class_is_refused(generator, classifier, images):
+    with pytest.raises(ValueError, match="this generator cannot be told a class"):
+        LDCE(steps=20).explain(classifier, generator, images)
+
+
+@pytest.mark.parametrize(("strength", "depth"), [(0.382, 191), (0.342, 171), (0.502, 251)])
+def test_depths_are_the_published_ones(strength, depth):
+    assert LDCE(strength=strength).depth == depth
