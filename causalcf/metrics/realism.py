@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -62,7 +60,8 @@ class Frechet(Tally):
 
     def compute(self) -> dict[Label, Estimate]:
         """The distances by label; they have no standard deviation."""
-        mean, covariance = self.real.mean(0).cpu(), torch.cov(self.real.T).cpu()
+        width = self.real.shape[1]
+        mean, covariance = self.real.mean(0).cpu(), torch.cov(self.real.T).reshape(width, width).cpu()
         result = {}
         for label, state in self.moments.items():
             sums = getattr(self, state).cpu()
@@ -83,6 +82,12 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
         >>> frechet(torch.zeros(2).double(), eye, torch.ones(2).double(), 4 * eye)
         4.0
     """
-    root = torch.from_numpy(np.real(np.asarray(scipy.linalg.sqrtm((covariance @ other_covariance).numpy()))))
+    shared = torch.linalg.svdvals(_root(covariance) @ _root(other_covariance)).sum()  # the trace of (C C')^{1/2}
     apart = (mean - other_mean).square().sum()
-    return round(float(apart + (covariance + other_covariance - 2 * root).diagonal().sum()), 9)
+    return round(float(apart + (covariance + other_covariance).diagonal().sum() - 2 * shared), 9)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """The symmetric root of a covariance, which may lack rank."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * values.clamp_min(0).sqrt() @ vectors.mT

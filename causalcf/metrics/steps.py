@@ -26,6 +26,7 @@ def evaluate_sequence(
     plan: Sequence[Do],
     *,
     oracles: Mapping[str, Any] | None = None,
+    metrics: Sequence[Tally] = (),
     node: str = "image",
     reabduct: bool = False,
     batch: int = 64,
@@ -43,6 +44,7 @@ def evaluate_sequence(
         test: rows it has not seen, of a data set that knows their true counterfactuals.
         plan: one intervention, or set of them, per step; per-row values have one entry per row of `test`.
         oracles: variable -> what reads it from an image.
+        metrics: further ones, which compare each answer with the observed rows, for example `Frechet`.
         node: the image.
         reabduct: whether noise is abducted again from each answer; the truth then is too.
         batch: rows at a time.
@@ -57,6 +59,8 @@ def evaluate_sequence(
         rows = table[index]
         part = [step.at(index, count) for step in plan]
         worlds = sequence(scm, rows, part, reabduct=reabduct, seed=seed)
+        for metric in metrics:
+            metric.update(worlds[0])
         true, done = dict(rows), None
         for place, (step, world) in enumerate(zip(part, worlds[1:], strict=True)):
             done = step if done is None else done.then(step)
@@ -64,12 +68,15 @@ def evaluate_sequence(
                 true = {**test.true_counterfactual(true, step, seed), "id": worlds[0].units.ids}
             else:
                 true = test.true_counterfactual({**rows, "id": worlds[0].units.ids}, done, seed)
-            steps.update(worlds[0], name=f"step {place + 1}", counterfactual=world, true=true)
+            name = f"step {place + 1}"
+            steps.update(worlds[0], name=name, counterfactual=world, true=true)
+            for metric in metrics:
+                metric.update(worlds[0], done, name, world)
         last = scm.observe(worlds[-1].values(), seed) if reabduct else worlds[-1]
         factual = do(**{name: worlds[0][name] for step in part for name in step})
         steps.update(worlds[0], name="there and back", counterfactual=last.do(factual))
     about = {"rows": count, "seed": seed, "noise": "abducted again at each step" if reabduct else "abducted once"}
-    return Report(collect([steps]), about)
+    return Report(collect([steps, *metrics]), about)
 
 
 class Steps(Tally):

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.scenes.scene import FLOW
-from experiments.scenes.train import train
+from experiments.scenes.train import train, train_judge
 
 
 def main(
-    kind: Literal["nscm", "causal-vae"] = "nscm",
+    kind: Literal["nscm", "causal-vae", "judge"] = "nscm",
     out: Path = Path("runs"),
     steps: int | None = None,
     confounding: float = 0.0,
@@ -28,7 +28,10 @@ def main(
         confounding: correlation of ball and hole in the training rows.
         seed: of data, weights, order and noise; other seeds than 0 are part of the folder's name.
     """
-    train(FLOW, kind, out, steps, confounding, seed)
+    if kind == "judge":
+        train_judge(FLOW, out, *([] if steps is None else [steps]))
+    else:
+        train(FLOW, kind, out, steps, confounding, seed)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,25 @@ from torch import Tensor
 
 import causalcf as cf
 from causalcf import mechanisms as M
-from causalcf.metrics import Composition, CounterfactualError, Effectiveness, NoiseMoments, evaluate, evaluate_sequence
+from causalcf.metrics import (
+    Composition,
+    CounterfactualError,
+    Effectiveness,
+    Frechet,
+    NoiseMoments,
+    Tally,
+    evaluate,
+    evaluate_sequence,
+)
+from causalcf.training.predictors import load_predictor
 from causalcf.units import Units
 from experiments.scenes.methods import METHODS
+from experiments.scenes.results import write
 from experiments.scenes.scene import Scene
 from experiments.scenes.train import name as folder_of
 
 TRAIN = 4000  # rows that equations of other graphs are fitted to
+REFERENCE = 1000  # rows behind the Frechet distance
 
 
 class Known:
@@ -79,6 +91,7 @@ def measure(
     """
     data = Known(scene.data("test", rows=rows), rows)
     train = scene.data("train", rows=TRAIN, seed=seed, confounding=confounding)
+    judge, real = load_predictor(models / f"{scene.name}-judge"), train[:REFERENCE]["image"]
     seen = {**train.columns(list(scene.ranges)), "id": torch.arange(TRAIN)}
     ids, place = data.content["id"], out / f"{seed}{'-confounded' if confounding else ''}"
     place.mkdir(parents=True, exist_ok=True)
@@ -95,10 +108,15 @@ def measure(
             "method": name,
             "evaluations": counted(asked, few, single[next(iter(single))].at(slice(0, len(few["id"])), rows)),
         }
-        metrics = [Composition(cycles=(1,)), NoiseMoments(["image"]), Effectiveness(oracles), CounterfactualError(data)]
-        content["single"] = evaluate(asked, data, single, metrics, batch=batch).to_dict()
+        metrics: list[Tally] = [Composition(cycles=(1,)), NoiseMoments(["image"]), Effectiveness(oracles)]
+        metrics += [CounterfactualError(data), Frechet(judge.features, real)]
+        content["single"] = evaluate(asked, data, single, metrics, batch=batch, seed=seed).to_dict()
         for key, again in (("shared", False), ("abducted again", True)):
-            report = evaluate_sequence(asked, data, plan, oracles=oracles, reabduct=again, batch=batch)
+            realism = [Frechet(judge.features, real)]
+            report = evaluate_sequence(
+                asked, data, plan, oracles=oracles, metrics=realism, reabduct=again, batch=batch, seed=seed
+            )
             content[key] = report.to_dict()
         path.write_text(json.dumps(content, indent=1) + "\n")
         print(name, flush=True)
+    write(scene, out)

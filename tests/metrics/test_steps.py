@@ -8,7 +8,7 @@ import torch
 import causalcf as cf
 from causalcf import do, shift
 from causalcf import mechanisms as M
-from causalcf.metrics import evaluate_sequence
+from causalcf.metrics import Frechet, evaluate_sequence
 from causalcf.metrics.steps import ACM
 from tests.metrics.test_metrics import Picture
 
@@ -91,3 +91,14 @@ def test_with_noise_of_the_first_picture_errors_do_not_add_up():
 def test_what_nobody_knows_is_refused():
     with pytest.raises(ValueError, match="the truth of a step is unknown"):
         evaluate_sequence(make(), Data(), [do(x=torch.zeros(10, 1, 2, 2))], node="x")
+
+
+@pytest.mark.parametrize("reabduct", [False, True])
+def test_further_metrics_see_every_step(reabduct):
+    reference = torch.rand(50, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    frechet = Frechet(lambda images: images.flatten(1)[:, :1], reference, node="x")
+    report = evaluate_sequence(make(), Data(), PLAN, metrics=[frechet], node="x", reabduct=reabduct, batch=4)
+    found = [report["Frechet distance", f"step {place}", "x"] for place in (1, 2, 3)]
+    assert [line.estimate.n for line in found] == [10] * 3
+    assert len({line.estimate.mean for line in found}) == 3
+    assert all(line.reference.mean == found[0].reference.mean for line in found)
