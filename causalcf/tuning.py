@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from causalcf import storage
 from causalcf.diffusion.readers import as_reader
@@ -20,7 +21,8 @@ from causalcf.networks.classifier import Predictor
 from causalcf.rows import Dataset, Table
 from causalcf.scm import SCM
 from causalcf.training.finetuning import Proposal, Tuning
-from causalcf.training.fit import derived_seed, keep, take, train_until_done
+from causalcf.training.fit import keep, take, train_until_done
+from causalcf.training.steps import derived_seed
 
 MEASURED_ROWS = 2048
 RECIPE = Recipe(
@@ -53,12 +55,17 @@ def fine_tune(
         predictors: parent of the image -> the predictor that reads it.
         node: the image.
         bound: the largest loss on the data, nats per dimension; by default the model's own on the first training rows.
-        damping: how steeply the constraint pushes near its bound.
-        climb: step size of the price of the constraint.
+        damping: how steeply the constraint pushes near its bound; at least 0.
+        climb: step size of the price of the constraint; at least 0.
         recipe: of the training.
-        folder: of the checkpoints; by default `runs/<digest of model, data and seed>`.
+        folder: of the checkpoints; by default `runs/<digest of model, predictors, data and seed>`.
         seed: of order, interventions and noise.
         progress: whether to show a bar.
+
+    Raises:
+        TypeError: a mechanism that cannot be tuned, or a predictor without a loss.
+        ValueError: options out of range, or a folder that holds the result of another model, data or predictors.
+        FloatingPointError: a loss, a gradient or weights that are not finite; says where the last good checkpoint is.
 
     Example:
         `tuned = cf.fine_tune(scm, MorphoMNIST(folder), {"thickness": reader_t, "digit": reader_d})`
@@ -77,7 +84,15 @@ def fine_tune(
             f"fine_tune: expected predictors of parents of {node} ({', '.join(parents)}), got {sorted(predictors)}"
         )
     for name, predictor in predictors.items():
+        if not isinstance(predictor, Predictor):
+            raise TypeError(
+                f"fine_tune: the predictor of {name} is a {type(predictor).__name__}, and tuning needs the loss of a "
+                f"Predictor; give fit_regressor(rows, {name!r}) or fit_classifier(rows, {name!r}, classes)"
+            )
         as_reader(name, predictor)  # raises where it reads another variable
+    for option, value in (("damping", damping), ("climb", climb)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"fine_tune: expected a finite {option} >= 0, got {value}")
     table = Table(train, scm.graph, "train")
     sample = table[: min(MEASURED_ROWS, len(table))]
     if bound is None:
@@ -85,7 +100,11 @@ def fine_tune(
     if not math.isfinite(bound):
         raise ValueError(f"fine_tune: expected a finite bound, got {bound}")
     described = {"model": storage.describe(scm), "recipe": str(recipe), "bound": bound, "damping": damping}
-    print_of = {**described, "climb": climb, "data": table.fingerprint((node, *parents)), "seed": seed}
+    given = {
+        "weights": {name: _digest(of) for name, of in scm.mechanisms.items()},
+        "predictors": {name: [type(of).__name__, _digest(of)] for name, of in predictors.items()},
+    }
+    print_of = {**described, **given, "climb": climb, "data": table.fingerprint((node, *parents)), "seed": seed}
     path = storage.fit_folder(folder, print_of) / f"{node}-tuned"
     tuned = copy.deepcopy(mechanism)
     result = path / "result.safetensors"
@@ -106,6 +125,16 @@ def fine_tune(
     keep(tuned.eval(), result)
     tuned.recipe = mechanism.recipe
     return scm.using(**{node: tuned})
+
+
+def _digest(module: nn.Module) -> str:
+    """A digest of weights and buffers, bit by bit."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in module.state_dict().items():
+        content = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {content.dtype} {tuple(content.shape)} ".encode())
+        digest.update(content.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -47,16 +48,27 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "checkpoint"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Recipe: expected {name} >= 1, got {getattr(self, name)}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"Recipe: expected 0 <= ema < 1, got {self.ema}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"Recipe: expected a whole number {name} >= 1, got {value!r}")
+        for name in ("learning_rate", "clip", "skip"):
+            value = getattr(self, name)
+            if not _finite(value) or value <= 0:
+                raise ValueError(f"Recipe: expected a finite {name} > 0, got {value!r}")
+        if not _finite(self.weight_decay) or self.weight_decay < 0:
+            raise ValueError(f"Recipe: expected a finite weight_decay >= 0, got {self.weight_decay!r}")
+        if not _finite(self.ema) or not 0 <= self.ema < 1:
+            raise ValueError(f"Recipe: expected 0 <= ema < 1, got {self.ema!r}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"Recipe: expected precision 'float32' or 'bfloat16', got {self.precision!r}")
 
     def but(self, **changes: Any) -> Recipe:
         """The same recipe with some entries changed."""
         return replace(self, **changes)
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 class Mechanism(nn.Module, ABC):

@@ -27,7 +27,7 @@ class Variational(ImageMechanism):
     `x = clamp(mu(z, pa) + sigma(z, pa) u)`: abduction takes the mean of `q(z | x, pa)` and `u = (x - mu) / sigma`, so
     that doing nothing gives the image back exactly. Training minimises the negative evidence lower bound per dimension,
     with the likelihood of 8-bit grey levels under a discretised Gaussian, and `beta` on the divergence, whose layers
-    each have `free_bits` nats that cost nothing.
+    each have `free_bits` nats that cost nothing: a divergence below them is not lowered further.
 
     Abduction and prediction are differentiable, in the weights and in the image.
 
@@ -70,7 +70,7 @@ class Variational(ImageMechanism):
         features, x = self.features(parents, len(value)), 2 * value - 1
         mean, log_scale, _, costs = self._passed(x, features, True if generator is None else generator)
         fit = -discretised(x.float(), mean.float(), log_scale.float()).flatten(1).sum(1)
-        paid = [cost.float() + (self.free_bits - cost.float()).clamp_min(0).detach() for cost in costs]
+        paid = [cost.float().clamp_min(self.free_bits) for cost in costs]
         return (fit + self.beta * sum(paid, torch.zeros_like(fit))) / value[0].numel()
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:

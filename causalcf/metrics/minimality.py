@@ -24,7 +24,11 @@ class Minimality(Tally):
     target's label and `S_F` that of real images with the factual's:
     `CLD = log(w e^{P(S_CF <= div)} + (1 - w) e^{P(S_F >= div)})`; lower is better, from 0 to 1. Beside it stands the
     score of doing nothing, `log(w + (1 - w) e)` = 0.295, which published values straddle: read it next to
-    effectiveness alone.
+    effectiveness alone. The unweighted original is that of `weight=0.5` plus log 2.
+
+    A label that hardly any reference image has leaves the shares without a meaning; with none at all they would be 0,
+    and targets that nobody has seen would score best. Rows with such a target, or such a factual label, are left out,
+    which n shows.
 
     The corrected form takes the Kullback-Leibler divergence of the Gaussians of mean and log-variance, per dimension;
     the published one passed the mean for both.
@@ -36,9 +40,10 @@ class Minimality(Tally):
         form: "corrected" or "published".
         weight: w.
         bins: how many bins of a continuous attribute are its labels.
+        fewest: the least number of reference rows of a label.
 
     Raises:
-        ValueError: fewer than 100 reference rows.
+        ValueError: fewer than 100 reference rows, or `fewest` below 1.
     """
 
     higher_is_better = False
@@ -52,13 +57,17 @@ class Minimality(Tally):
         form: Form = "corrected",
         weight: float = 0.8,
         bins: int = 9,
+        fewest: int = 10,
     ) -> None:
         super().__init__()
         if form not in get_args(Form):
             raise ValueError(f"Minimality: expected form in {get_args(Form)}, got {form!r}")
         if len(reference[node]) < 100:
             raise ValueError(f"Minimality: expected at least 100 reference rows, got {len(reference[node])}")
+        if fewest < 1:
+            raise ValueError(f"Minimality: expected fewest >= 1, got {fewest}")
         self.encode, self.node, self.form, self.weight, self.bins = encode, node, form, weight, bins
+        self.fewest = fewest
         self.reference = dict(reference)
         with torch.no_grad():
             self.codes = encode(reference[node])
@@ -74,10 +83,11 @@ class Minimality(Tally):
             labels = self._labels(variable, self.reference[variable])
             target = self._labels(variable, counterfactual[variable])[:, None] == labels
             source = self._labels(variable, world[variable])[:, None] == labels
+            known = (target.sum(1) >= self.fewest) & (source.sum(1) >= self.fewest)
             label = Label(f"{self.title}, {self.form}", name, variable, "log share")
-            self.tally(label, self._score(real, target, source, moved))
+            self.tally(label, self._score(real, target, source, moved)[known])
             nothing = torch.zeros_like(moved)
-            self.tally(label._replace(reference="doing nothing"), self._score(real, target, source, nothing))
+            self.tally(label._replace(reference="doing nothing"), self._score(real, target, source, nothing)[known])
 
     def _score(self, real: Tensor, target: Tensor, source: Tensor, moved: Tensor) -> Tensor:
         nearer = _share(real <= moved[:, None], target)
@@ -104,8 +114,8 @@ class Minimality(Tally):
 
 
 def _share(holds: Tensor, among: Tensor) -> Tensor:
-    """The share, per row, of what holds among the chosen; where none is chosen, of nothing: 0."""
-    return (holds & among).sum(1).double() / among.sum(1).clamp_min(1)
+    """The share, per row, of what holds among the chosen; where none is chosen it is not a number."""
+    return (holds & among).sum(1).double() / among.sum(1)
 
 
 NOTHING = math.log(0.8 + 0.2 * math.e)

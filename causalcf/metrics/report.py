@@ -68,7 +68,10 @@ class Report:
         raise KeyError(f"the report has no {key}; it has {known}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
+        """Plain data, for JSON, which has no number that is not finite: None stands for it.
+
+        A Frechet distance, for example, has neither `sd` nor `half_width`.
+        """
         lines = [
             {
                 **{name: getattr(line, name) for name in ("metric", "action", "variable", "unit", "against")},
@@ -77,7 +80,7 @@ class Report:
             }
             for line in self.lines
         ]
-        return {"about": dict(self.about), "lines": lines}
+        return _plain({"about": self.about, "lines": lines})
 
     def cells(self) -> list[tuple[str, ...]]:
         """The table's cells, without its head."""
@@ -107,6 +110,15 @@ class Report:
         rows = [HEAD, ("---",) * len(HEAD), *self.cells()]
         table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
         return ", ".join(f"{key}: {value}" for key, value in self.about.items()) + "\n\n" + table + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """The same, with None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _interval(estimate: Estimate, unit: str) -> str:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from causalcf.networks.sides import coarsest
 
+LEAST = -7.0  # log scale, a ninth of a grey level: narrower, no likelihood is gained and what is left over explodes
+
 
 class Decoder(nn.Module):
     """Mean and log scale of every pixel, in [-1, 1], from a vector.
@@ -40,5 +42,10 @@ class Decoder(nn.Module):
 
     def forward(self, code: Float[Tensor, "batch inputs"]) -> tuple[Tensor, Tensor]:
         """Mean and log scale."""
-        mean, log_scale = self.head(self.body(code)).chunk(2, 1)
-        return mean, log_scale - 2.0
+        return pixels(self.head(self.body(code)))
+
+
+def pixels(output: Float[Tensor, "batch outputs height width"]) -> tuple[Tensor, Tensor]:
+    """Mean and log scale of every pixel, from a last layer that begins at zero."""
+    mean, log_scale = output.chunk(2, 1)
+    return mean, (log_scale - 2.0).clamp_min(LEAST)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from causalcf.networks.decoder import pixels
 from causalcf.networks.sides import coarsest
 
 Codes = list[Tensor]
@@ -129,8 +130,7 @@ class Ladder(nn.Module):
                 if layer.stochastic:
                     codes.append(code)
                     costs.append(cost)
-        mean, log_scale = self.head(nn.functional.silu(h)).chunk(2, 1)
-        return mean, log_scale - 2.0, codes, costs
+        return *pixels(self.head(nn.functional.silu(h))), codes, costs
 
 
 class _Residual(nn.Module):
@@ -211,7 +211,7 @@ def discretised(
     x: Float[Tensor, "batch ..."], mean: Float[Tensor, "batch ..."], log_scale: Float[Tensor, "batch ..."]
 ) -> Float[Tensor, "batch ..."]:
     """Log-probability of 8-bit grey levels in [-1, 1] under a Gaussian, the two ends holding its tails."""
-    scale = log_scale.clamp(min=-7).exp()
+    scale = log_scale.exp()
 
     def below(edge: Tensor) -> Tensor:
         return torch.special.ndtr((edge - mean) / scale)

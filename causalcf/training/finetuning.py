@@ -10,7 +10,7 @@ from torch import Tensor
 
 from causalcf.mechanisms.base import Parents
 from causalcf.networks.classifier import Predictor
-from causalcf.training.fit import Training, derived_seed
+from causalcf.training.steps import Training, derived_seed
 from causalcf.units import Units
 
 Proposal = Callable[[Mapping[str, Tensor], int], Parents]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
@@ -10,21 +9,21 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import lightning as L
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
 from causalcf.mechanisms.base import Mechanism
+from causalcf.training.divergence import spoiled
+from causalcf.training.steps import Training, derived_seed
+
+log = logging.getLogger(__name__)
 
 CALIBRATION_ROWS = 10_000  # of an image's parents; attributes are calibrated on all rows
-VALIDATION_ROWS = 512
 
 
 class Rows(Protocol):
@@ -50,136 +49,13 @@ class _Columns:
         return {name: value[index] for name, value in self.content.items()}
 
 
-def derived_seed(*parts: object) -> int:
-    """A seed that depends on all parts and on nothing else."""
-    text = "/".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
-
-
-class Batches(Sampler[list[int]]):
-    """The positions of the rows of steps `first` to `last`: epochs of random order, decided by seed and step alone.
-
-    Args:
-        rows: how many rows there are.
-        batch: rows per step.
-        seed: of the order.
-        first: the first step.
-        last: one past the last step.
-    """
-
-    def __init__(self, rows: int, batch: int, seed: int, first: int, last: int) -> None:
-        self.rows, self.batch, self.seed, self.first, self.last = rows, batch, seed, first, last
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    def __iter__(self) -> Iterator[list[int]]:
-        known, order = -1, torch.empty(0)
-        for step in range(self.first, self.last):
-            positions = []
-            for place in range(step * self.batch, (step + 1) * self.batch):
-                epoch, within = divmod(place, self.rows)
-                if epoch != known:
-                    generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
-                    known, order = epoch, torch.randperm(self.rows, generator=generator)
-                positions.append(int(order[within]))
-            yield positions
-
-
-class Training(L.LightningModule):
-    """A mechanism under training."""
-
-    def __init__(
-        self,
-        mechanism: Mechanism,
-        name: str,
-        parents: Sequence[str],
-        train: Any,
-        val: Any,
-        seed: int,
-        folder: Path,
-    ) -> None:
-        super().__init__()
-        self.mechanism, self.name, self.parent_names = mechanism, name, tuple(parents)
-        self.recipe, self.seed, self.folder = mechanism.recipe, seed, folder
-        self.rows, self.validation_rows = train, val
-        self.last_loss, self.last_val = math.nan, math.nan
-        decay = self.recipe.ema
-        self.average = None
-        if decay:
-            self.average = AveragedModel(
-                mechanism,
-                avg_fn=lambda old, new, n: old + (new - old) * (1 - min(decay, (1 + int(n)) / (10 + int(n)))),
-            )
-
-    def configure_optimizers(self) -> Any:  # noqa: D102
-        recipe = self.recipe
-        optimizer = torch.optim.AdamW(
-            self.mechanism.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.learning_rate, total_steps=recipe.steps + 1, pct_start=0.1
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
-
-    def train_dataloader(self) -> Any:
-        """The steps up to the next checkpoint."""
-        first = self.trainer.global_step
-        last = min(first + self.recipe.checkpoint, self.recipe.steps)
-        seed = derived_seed(self.seed, self.name)
-        batches = Batches(len(self.rows), self.recipe.batch, seed, first, last)
-        return DataLoader(self.rows, sampler=batches, batch_size=None, collate_fn=None, generator=torch.Generator())
-
-    def _loss(self, mechanism: Mechanism, batch: Mapping[str, Tensor], seed: int) -> Tensor:
-        generator = torch.Generator(self.device).manual_seed(seed)
-        parents = {parent: batch[parent] for parent in self.parent_names}
-        return mechanism.loss(batch[self.name], parents, generator).mean()
-
-    def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:  # noqa: D102
-        step = self.trainer.global_step
-        loss = self.step_loss(batch, derived_seed(self.seed, self.name, "noise", step))
-        if not loss.isfinite():
-            last = self.folder / "last.ckpt"
-            kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
-            raise FloatingPointError(
-                f"{self.name}: the loss became {loss.item()} at step {step}; {kept}; "
-                "lower recipe.learning_rate, and check the rows for extreme values"
-            )
-        self.last_loss = loss.item()
-        return loss
-
-    def step_loss(self, batch: Mapping[str, Tensor], seed: int) -> Tensor:
-        """What a step lowers; `seed` decides all that is random in it."""
-        return self._loss(self.mechanism, batch, seed)
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Take no step along a gradient that is too long; it is not clipped yet here."""
-        slopes = [p.grad for p in self.mechanism.parameters() if p.grad is not None]
-        if torch.nn.utils.get_total_norm(slopes) > self.recipe.skip:
-            optimizer.zero_grad(set_to_none=True)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
-        if self.average is not None:
-            self.average.update_parameters(self.mechanism)
-
-    def result(self) -> Mechanism:
-        """The mechanism whose weights are kept."""
-        return self.mechanism if self.average is None else cast("Mechanism", self.average.module)
-
-    @torch.no_grad()
-    def validate(self) -> float:
-        """The loss on the first validation rows, always under the same noise."""
-        rows = self.validation_rows[: min(VALIDATION_ROWS, len(self.validation_rows))]
-        batch = {name: value.to(self.device) for name, value in rows.items()}
-        return self._loss(self.result().eval(), batch, derived_seed(self.seed, self.name, "validation")).item()
-
-
 class _Checkpoint(L.Callback):
-    """After every stretch of steps, the whole state of training, replaced in one move."""
+    """After every stretch of steps, the whole state of training, replaced in one move if it is good."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Training)
-        last = pl_module.folder / "last.ckpt"
+        pl_module.check_stretch()
+        last = pl_module.checkpoint
         trainer.save_checkpoint(last.with_suffix(".part"))
         os.replace(last.with_suffix(".part"), last)
 
@@ -197,9 +73,11 @@ class _Bar(L.Callback):
     ) -> None:
         assert isinstance(pl_module, Training)
         self.bar.update()
-        shown = {"loss": f"{pl_module.last_loss:.4f}"}
+        shown: dict[str, object] = {"loss": f"{pl_module.last_loss:.4f}"}
         if not math.isnan(pl_module.last_val):
             shown["val"] = f"{pl_module.last_val:.4f}"
+        if pl_module.skipped:
+            shown["skipped"] = pl_module.skipped
         self.bar.set_postfix(shown, refresh=False)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -279,18 +157,26 @@ def fit_mechanism(
 
 
 def keep(mechanism: Mechanism, path: Path) -> None:
-    """Write the weights in one move."""
+    """Write the weights in one move.
+
+    Raises:
+        FloatingPointError: weights that are not finite.
+    """
+    state = mechanism.state_dict()
+    if bad := spoiled(state):
+        raise FloatingPointError(
+            f"{path} is not written: {bad} is not finite; check the rows for extreme values, and change their unit"
+        )
     beside = path.with_suffix(".part")
-    save_file({key: tensor.cpu().contiguous() for key, tensor in mechanism.state_dict().items()}, beside)
+    save_file({key: tensor.cpu().contiguous() for key, tensor in state.items()}, beside)
     os.replace(beside, path)
 
 
 def train_until_done(module: Training, progress: bool) -> None:
     """Train, from the last checkpoint in the module's folder, and leave the averaged weights in its mechanism."""
-    mechanism, name, folder = module.mechanism, module.name, module.folder
+    mechanism, name, last = module.mechanism, module.name, module.checkpoint
     recipe, device = module.recipe, mechanism.device
     callbacks: list[L.Callback] = [*([_Bar()] if progress else []), _Checkpoint()]
-    last = folder / "last.ckpt"
     with quiet():
         trainer = L.Trainer(
             accelerator="cpu" if device.type == "cpu" else "gpu",
@@ -318,6 +204,15 @@ def train_until_done(module: Training, progress: bool) -> None:
             raise
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if module.skipped:
+        log.warning(
+            "%s: %d of %d steps were skipped, for a gradient longer than skip=%s; raise recipe.skip or lower "
+            "recipe.learning_rate if that is many",
+            name,
+            module.skipped,
+            recipe.steps,
+            recipe.skip,
+        )
     mechanism.load_state_dict(module.result().state_dict())
 
 
@@ -328,5 +223,7 @@ def take(mechanism: Mechanism, path: Path) -> None:
         mechanism.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} is damaged or of another model ({error}); delete it to fit this node again") from None
+    if bad := spoiled(tensors):
+        raise ValueError(f"{path} holds what is not finite ({bad}); delete it to fit this node again")
     mechanism.fitted = True
     mechanism.eval()

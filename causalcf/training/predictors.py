@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,10 +17,14 @@ from torch.utils.data import DataLoader
 
 from causalcf.networks.classifier import Classifier, Predictor, Regressor
 from causalcf.rows import Dataset
-from causalcf.training.fit import Batches, quiet
+from causalcf.training.divergence import diverged, spoiled
+from causalcf.training.fit import quiet
+from causalcf.training.steps import Batches
+from causalcf.training.targets import classes_of, values_of
 
 P = TypeVar("P", bound=Predictor)
 Precision = Literal["float32", "bfloat16"]
+ADVICE = "check the images and the targets for extreme values"
 
 
 class _Training(L.LightningModule):
@@ -27,13 +32,19 @@ class _Training(L.LightningModule):
         super().__init__()
         self.network, self.rows, self.target = network, rows, target
         self.steps, self.batch, self.seed = steps, batch, seed
+        self.last_loss = math.nan
 
     def train_dataloader(self) -> Any:
         order = Batches(len(self.rows), self.batch, self.seed, 0, self.steps)
         return DataLoader(self.rows, sampler=order, batch_size=None, collate_fn=None, generator=torch.Generator())
 
     def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
-        return self.network.loss(batch["image"], batch[self.target]).mean()
+        loss = self.network.loss(batch["image"], batch[self.target]).mean()
+        self.last_loss = loss.item()
+        if not math.isfinite(self.last_loss):
+            what = f"the loss became {self.last_loss} at step {self.trainer.global_step}"
+            raise diverged(self.target, what, ADVICE)
+        return loss
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=3e-3, weight_decay=0.05)
@@ -64,7 +75,12 @@ def fit_classifier(
 
     Returns:
         The classifier, in eval mode.
+
+    Raises:
+        ValueError: a column that is not there, or does not hold classes.
+        FloatingPointError: a loss or weights that are not finite; says at which step.
     """
+    classes_of(rows, target, classes)
     return _fitted(
         lambda channels: Classifier(channels, classes, reads=target), rows, target, steps, batch, seed, precision
     )
@@ -80,7 +96,7 @@ def fit_regressor(
     precision: Precision = "float32",
 ) -> Regressor:
     """Train a regressor of the continuous `rows[target]` from `rows["image"]`; see `fit_classifier`."""
-    sample = rows[0 : min(len(rows), 10_000)][target]
+    sample = values_of(rows, target)[:10_000]
 
     def make(channels: int) -> Regressor:
         network = Regressor(channels, reads=target)
@@ -97,6 +113,7 @@ def _fitted(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make(rows[0:1]["image"].shape[1])
+        training = _Training(network, rows, target, steps, batch, seed)
         with quiet():
             L.Trainer(
                 accelerator="auto",
@@ -107,7 +124,10 @@ def _fitted(
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
-            ).fit(_Training(network, rows, target, steps, batch, seed))
+            ).fit(training)
+    if bad := spoiled(network.state_dict()):
+        at = f"after step {steps - 1}, where the loss was {training.last_loss:.6g}"
+        raise diverged(target, f"{bad} was no longer finite {at}", ADVICE)
     return network.cpu().eval()
 
 

@@ -1,6 +1,6 @@
 """What every way of asking evaluates for one row: counts, which no machine changes.
 
-    python -m experiments.benchmarks.evaluations [--rows 16]
+    python -m experiments.benchmarks.evaluations [--rows 4]
 
 Rows shown to the denoiser, forwards and backwards; and to whatever else looks at images: encoders, decoders, and the
 readers that steer. Abduction and one counterfactual together.
@@ -54,11 +54,11 @@ def parts(image: M.Mechanism) -> Iterator[tuple[str, nn.Module]]:
 
 
 class Asked:
-    """The rows of every call that some work makes, by the part and the way: "forward" and "backward" of the denoiser,
-    "encoder forward", "reader backward", and so on.
+    """The rows of every call that some work makes, by what is called and which way.
 
-    Those differentiated by the caller's own gradients count as backward too; work within `torch.no_grad()`.
-    """  # noqa: D205
+    "forward" and "backward" are the denoiser's; others say whose they are, "encoder forward", "reader backward". What
+    the caller's own gradients pass through counts as backward too, so that work belongs within `torch.no_grad()`.
+    """
 
     def __init__(self, image: M.Mechanism) -> None:
         self.rows: dict[str, list[int]] = {"forward": [], "backward": []}
@@ -123,7 +123,7 @@ def autoencoders(scm: cf.SCM) -> dict[str, cf.SCM]:
     return {name: scm.using(image=mechanism) for name, mechanism in made.items()}
 
 
-def main(semantic: str = "morphodigits-semantic", spatial: str = "morphodigits-spatial", rows: int = 16) -> None:
+def main(semantic: str = "morphodigits-semantic", spatial: str = "morphodigits-spatial", rows: int = 4) -> None:
     """Count, and print JSON.
 
     Args:

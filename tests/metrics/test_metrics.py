@@ -16,11 +16,14 @@ from causalcf.metrics import (
     CounterfactualError,
     Effectiveness,
     Estimate,
+    Frechet,
     NoiseMoments,
+    Report,
     Reversibility,
     Tally,
     evaluate,
 )
+from causalcf.metrics.report import Line
 from causalcf.metrics.tally import Label
 
 
@@ -57,7 +60,7 @@ class Picture(M.Mechanism):
 N = 40
 
 
-def make(**options):
+def make(kind=Picture, **options):
     graph = cf.CausalGraph(
         "a -> x; k -> x; a -> b", a=cf.Continuous(unit="m"), b=cf.Continuous(), k=cf.Categorical(2), x=cf.Image(1, 2, 2)
     )
@@ -65,7 +68,7 @@ def make(**options):
         "a": M.Gaussian(weights={}, bias=1.0, scale=0.2),
         "b": M.Gaussian(weights={"a": 3.0}),
         "k": M.Categorical(probabilities=[0.5, 0.5]),
-        "x": Picture(**options),
+        "x": kind(**options),
     }
     return cf.SCM(graph, known)
 
@@ -210,6 +213,38 @@ def test_moments_of_the_noise():
     assert 0.5 < found["noise mean square", "b"] < 1.7
 
 
+class Coded(Picture):
+    """Abducts, beside u, a code, a second image, and what has no moments to look at."""
+
+    def abduct(self, value, parents, units, key):
+        u = super().abduct(value, parents, units, key)["u"]
+        return {"u": u, "z": 3 * u.flatten(1)[:, :3], "w": u + 1, "e": u, "c": torch.zeros(len(u))}
+
+
+def test_moments_of_the_code_and_of_the_second_image_have_lines_of_their_own():
+    metric, before = NoiseMoments(), NoiseMoments(["x"])
+    metric.update(make(Coded).observe(make_rows()))
+    before.update(make().observe(make_rows()))
+    found = {label.metric: value.mean for label, value in metric.compute().items() if label.variable == "x"}
+    of_u = {label.metric: value.mean for label, value in before.compute().items()}
+    assert list(of_u) == ["noise mean", "noise mean square", "noise correlation"]
+    assert {name: found[name] for name in of_u} == of_u
+    assert set(found) - set(of_u) == {
+        "noise mean of z",
+        "noise mean square of z",
+        "noise mean of w",
+        "noise mean square of w",
+        "noise correlation of w",
+    }
+    u = make().observe(make_rows()).noise["x"]["u"].double()
+    z, w = 3 * u.flatten(1)[:, :3], u + 1
+    assert math.isclose(found["noise mean of z"], z.mean(), rel_tol=1e-5)
+    assert math.isclose(found["noise mean square of z"], z.square().mean(), rel_tol=1e-5)
+    assert math.isclose(found["noise mean square of w"], w.square().mean(), rel_tol=1e-5)
+    neighbours = (w[..., 1:] * w[..., :-1]).mean((1, 2, 3)) / w.square().mean((1, 2, 3))
+    assert math.isclose(found["noise correlation of w"], neighbours.mean(), rel_tol=1e-5)
+
+
 def test_a_report_does_not_depend_on_the_batch_and_can_be_written():
     data, plan = Truth(), {"up": do(a=shift(0.2)), "rows": do(a=torch.linspace(0.5, 1.5, N))}
     scm = make(leak=0.01)
@@ -230,6 +265,34 @@ def test_a_report_does_not_depend_on_the_batch_and_can_be_written():
         assert "0-255" in text
     with pytest.raises(KeyError, match="the report has no"):
         first["composition", "down", "x"]
+
+
+def test_numbers_that_are_not_finite_are_null_in_json():
+    label = ("a", "b", "c", "d")
+    lines = (
+        Line(*label, Estimate(3, 1.0, math.nan)),
+        Line(*label, Estimate(3, math.inf, 2.0), "floor", Estimate(0, 0.5, math.nan)),
+    )
+    about = {"rows": 3, "rate": math.nan, "rates": {"up": [1.0, -math.inf]}, "what": "-"}
+    report = Report(lines, about)
+    written = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert written["about"] == {"rows": 3, "rate": None, "rates": {"up": [1.0, None]}, "what": "-"}
+    first, second = written["lines"]
+    assert first["estimate"] == {"n": 3, "mean": 1.0, "sd": None, "half_width": None}
+    assert second["estimate"] == {"n": 3, "mean": None, "sd": 2.0, "half_width": pytest.approx(2.263, abs=1e-3)}
+    assert second["reference"] == {"n": 0, "mean": 0.5, "sd": None}
+    for text in (str(report), report.to_markdown()):
+        assert "1.000" in text
+
+
+def test_the_frechet_distance_has_no_interval_and_can_be_written():
+    scm, rows = make(), make_rows()
+    metric = Frechet(lambda x: x.flatten(1), rows["x"], "x")
+    report = evaluate(scm, rows, [do(k=1)], [metric])
+    found = json.loads(json.dumps(report.to_dict(), allow_nan=False))["lines"]
+    assert [line["estimate"]["half_width"] for line in found] == [None, None]
+    assert all(line["estimate"]["mean"] >= 0 for line in found)
+    assert "  -  " in str(report)
 
 
 def test_bad_plans_and_oracles_are_refused():

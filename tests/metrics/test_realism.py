@@ -49,6 +49,54 @@ def test_doing_nothing_scores_what_the_formula_says():
     assert math.isclose(nothing.mean + math.log(2), math.log(1 + math.e), abs_tol=1e-6)
 
 
+@pytest.mark.parametrize("form", ["corrected", "published"])
+def test_the_observed_image_itself_scores_what_doing_nothing_does(form):
+    world = make().observe(make_rows())
+    unchanged = world.do(k=1 - world["k"], x=world["x"])
+    for weight, offset, expected in ((0.5, math.log(2), math.log(1 + math.e)), (0.8, 0.0, NOTHING)):
+        metric = Minimality(gaussian, reference(), "x", form, weight)
+        metric.update(world, do(k=1 - world["k"]), "flip", unchanged)
+        for estimate in metric.compute().values():
+            assert estimate.n == N
+            assert math.isclose(estimate.mean + offset, expected, abs_tol=1e-12)
+    assert math.isclose(math.log(1 + math.e), 1.313, abs_tol=5e-4)
+
+
+@pytest.mark.parametrize("form", ["corrected", "published"])
+def test_a_random_image_of_the_target_class_is_nearer_than_half_of_them(form):
+    world, fresh = make().observe(make_rows()), reference(4000, seed=3)
+    flipped, order = 1 - world["k"], torch.randperm(4000, generator=torch.Generator().manual_seed(0))
+    of_class = [order[fresh["k"][order] == k] for k in (0, 1)]
+    shares = Minimality(gaussian, reference(), "x", form, weight=1.0)  # log(e^P) is P(S_CF <= div) itself
+    for draw in range(20):
+        drawn = torch.stack([of_class[k][draw * N + row] for row, k in enumerate(flipped)])
+        shares.update(world, do(k=flipped), "flip", world.do(k=flipped, x=fresh["x"][drawn]))
+    (estimate,) = (value for label, value in shares.compute().items() if not label.reference)
+    assert math.isclose(estimate.mean, 0.5, abs_tol=0.03)
+
+
+@pytest.mark.parametrize(("others", "fewest", "kept"), [(0, 10, 5), (9, 10, 5), (10, 10, N), (1, 1, N), (1, 2, 5)])
+def test_rows_whose_labels_have_too_few_reference_images_are_left_out(others, fewest, kept):
+    world, real = make().observe({**make_rows(), "k": torch.arange(N) % 2}), reference()
+    of_class = [(real["k"] == k).nonzero()[:, 0] for k in (0, 1)]
+    few = torch.cat([of_class[0][:150], of_class[1][:others]])
+    metric = Minimality(gaussian, {name: value[few] for name, value in real.items()}, "x", fewest=fewest)
+    action = do(k=(torch.arange(N) >= 10).long())  # five of the first ten rows have class 0, and keep it
+    metric.update(world, action, "k", world.do(action))
+    assert [value.n for value in metric.compute().values()] == [kept, kept]
+
+
+@pytest.mark.parametrize("target", [2.0, 2.9])
+def test_targets_between_and_beside_the_reference_images_have_no_score(target):
+    world, real = make().observe(make_rows()), reference()
+    real["a"][0] = 3.0
+    metric = Minimality(gaussian, real, "x")
+    metric.update(world, do(a=target), "a", world.do(a=target))
+    assert metric.compute() == {}
+    metric.update(world, do(a=1.0), "a", world.do(a=1.0))
+    assert {value.n for value in metric.compute().values()} == {N}
+
+
 def test_minimality_of_one_row_is_that_of_the_definition():
     real, world = reference(), make().observe(make_rows())
     action = do(k=1 - world["k"])
@@ -119,11 +167,34 @@ def test_identity_against_the_observation_and_the_reconstruction():
     assert {label.unit for label in found} == {"1 - cosine"}
 
 
+def test_identity_takes_any_distance_of_two_images():
+    asked = []
+
+    def perceived(a, b):
+        asked.append((a.shape, float(a.min()), float(a.max())))
+        return (a - b).square().flatten(1).amax(1)
+
+    _, found = only(Identity("x", distance=perceived, named="LPIPS"), do(a=shift(0.4)), leak=0.02)
+    by_kind = {label.metric: value for label, value in found.items()}
+    assert math.isclose(by_kind["LPIPS, to the observation"].mean, 0.12**2, rel_tol=1e-3)
+    assert math.isclose(by_kind["LPIPS, to the reconstruction"].mean, 0.1**2, rel_tol=1e-3)
+    assert {label.unit for label in found} == {"-"}
+    assert [shape for shape, _, _ in asked] == [(N, 1, 2, 2)] * 2
+    assert all(0 <= low <= high <= 1 for _, low, high in asked)
+
+
+def test_a_distance_of_the_whole_batch_is_refused():
+    with pytest.raises(ValueError, match=r"LPIPS: expected a distance of shape \(40,\).*reduction='none'"):
+        only(Identity("x", distance=lambda a, b: (a - b).abs().mean(), named="LPIPS"), do(a=shift(0.4)))
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (lambda: Minimality(gaussian, reference(50), "x"), "at least 100 reference rows, got 50"),
         (lambda: Minimality(gaussian, reference(), "x", "wrong"), "expected form in"),
+        (lambda: Minimality(gaussian, reference(), "x", fewest=0), "expected fewest >= 1, got 0"),
+        (lambda: Identity("x", flat, lambda a, b: flat(a - b).mean(1)), "an encoder or a distance, got both"),
         (lambda: Frechet(flat, reference(4)["x"], "x"), "more reference images than the 4 features"),
     ],
 )

@@ -60,14 +60,57 @@ def loss(scm):
 
 def test_counterfactuals_read_better_and_the_data_are_explained_as_well(scm, tmp_path):
     before = copy.deepcopy(scm.state_dict())
-    tuned = cf.fine_tune(scm, rows(), {"a": Reads()}, node="x", recipe=SHORT, folder=tmp_path, progress=False)
+    readers = {"a": Reads()}
+    tuned = cf.fine_tune(scm, rows(), readers, node="x", recipe=SHORT, folder=tmp_path, progress=False)
     assert miss(tuned) < 0.6 * miss(scm)
     assert loss(tuned) < loss(scm) + 0.05
     assert all(torch.equal(before[key], value) for key, value in scm.state_dict().items())
     assert tuned.mechanism("a") is scm.mechanism("a")
     assert tuned.mechanism("x").config() == scm.mechanism("x").config()
-    again = cf.fine_tune(scm, rows(), {"a": Reads()}, node="x", recipe=SHORT, folder=tmp_path, progress=False)
+    again = cf.fine_tune(scm, rows(), readers, node="x", recipe=SHORT, folder=tmp_path, progress=False)
     assert miss(again) == miss(tuned)
+
+
+def test_another_model_or_other_predictors_do_not_get_the_first_result(scm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few, reader = SHORT.but(steps=2, checkpoint=2), Regressor(1, (8,), reads="a").eval()
+
+    def tuned(model, predictors, folder):
+        return cf.fine_tune(model, rows(), predictors, node="x", recipe=few, bound=1.0, folder=folder, progress=False)
+
+    first = tuned(scm, {"a": reader}, "kept")
+    same = copy.deepcopy(reader)
+    assert torch.equal(miss_of(tuned(scm, {"a": same}, "kept")), miss_of(first))
+    other = copy.deepcopy(reader)
+    other.mean += 1e-3
+    deeper = copy.deepcopy(scm)
+    next(deeper.mechanisms["x"].parameters()).data.flatten()[0] += 1e-3
+    above = copy.deepcopy(scm)
+    above.mechanisms["b"].location += 1e-3  # b follows where a is intervened on
+    strangers = [(scm, {"a": other}), (scm, {"a": Twice(1, (8,), reads="a")}), (scm, {"b": retold(reader, "b")})]
+    for model, predictors in [*strangers, (deeper, {"a": reader}), (above, {"a": reader})]:
+        with pytest.raises(ValueError, match="kept holds the fit of another model"):
+            tuned(model, predictors, "kept")
+    assert not torch.equal(miss_of(tuned(scm, {"a": other}, None)), miss_of(tuned(scm, {"a": reader}, None)))
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def miss_of(scm):
+    test = rows(64, seed=1)
+    return scm.observe(test).do(a=test["a"].flip(0))["x"]
+
+
+class Twice(Regressor):
+    """Another loss, over the same tensors."""
+
+    def loss(self, image, wanted):
+        return 2 * super().loss(image, wanted)
+
+
+def retold(reader, reads):
+    other = copy.deepcopy(reader)
+    other.reads = reads
+    return other
 
 
 def test_the_price_rises_while_the_constraint_is_broken_and_falls_to_nothing_else(scm, tmp_path):
@@ -121,5 +164,14 @@ def test_what_cannot_be_tuned_is_refused(scm):
             cf.fine_tune(scm, rows(), given, node="x")
     with pytest.raises(ValueError, match="a: this predictor reads 'b'"):
         cf.fine_tune(scm, rows(), {"a": Regressor(1, reads="b")}, node="x")
-    with pytest.raises(ValueError, match="expected a finite bound"):
-        cf.fine_tune(scm, rows(), {"a": Reads()}, node="x", bound=float("nan"))
+    for odd in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(ValueError, match=f"expected a finite bound, got {odd}"):
+            cf.fine_tune(scm, rows(), {"a": Reads()}, node="x", bound=odd)
+    for odd in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(ValueError, match=f"expected a finite damping >= 0, got {odd}"):
+            cf.fine_tune(scm, rows(), {"a": Reads()}, node="x", damping=odd)
+        with pytest.raises(ValueError, match=f"expected a finite climb >= 0, got {odd}"):
+            cf.fine_tune(scm, rows(), {"a": Reads()}, node="x", climb=odd)
+    for plain, kind in [(lambda image: image.mean((1, 2, 3)), "function"), (Reads().predict, "method")]:
+        with pytest.raises(TypeError, match=rf"the predictor of a is a {kind}.*needs the loss of a Predictor.*fit_reg"):
+            cf.fine_tune(scm, rows(), {"a": plain}, node="x")

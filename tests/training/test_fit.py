@@ -1,19 +1,26 @@
 """Fitting: what it learns, and that being killed changes nothing."""
 
 import copy
+import logging
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.training import fit as training
+from causalcf.training.steps import Batches, Training
 
 GRAPH = cf.CausalGraph(
     "a -> b; a -> k; k -> x; b -> x",
@@ -33,7 +40,7 @@ def make_rows(n=300, seed=0):
     return {"a": a, "b": b, "k": k, "x": x}
 
 
-def make_scm(steps=12, ema=0.9, precision="float32"):
+def make_scm(steps=12, ema=0.9, precision="float32", **image):
     small = cf.Recipe(steps=steps, batch=16, learning_rate=1e-3, ema=ema, checkpoint=4, precision=precision)
     return cf.SCM(
         GRAPH,
@@ -41,7 +48,7 @@ def make_scm(steps=12, ema=0.9, precision="float32"):
             "a": M.Flow(recipe=small),
             "b": M.Gaussian(),
             "k": M.Categorical(hidden=(4,), recipe=small.but(ema=0.0)),
-            "x": M.SpatialDiffusion(widths=(8, 8), steps=4, recipe=small),
+            "x": M.SpatialDiffusion(widths=(8, 8), steps=4, recipe=small.but(**image)),
         },
     )
 
@@ -177,18 +184,239 @@ def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch):
         make_scm().fit(rows, folder=tmp_path, progress=False)
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, monkeypatch):
+def tensors_in(content):
+    if isinstance(content, torch.Tensor):
+        return [content]
+    parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else ()
+    return [tensor for part in parts for tensor in tensors_in(part)]
+
+
+def assert_names_a_good_checkpoint(error, folder, step):
+    """The checkpoint in the message is that of `step` and finite throughout; there is none where `step` is 0."""
+    assert not (folder / "x/result.safetensors").exists()
+    if not step:
+        assert "there is no checkpoint yet" in str(error.value)
+        assert not (folder / "x/last.ckpt").exists()
+        return
+    named = re.search(r"the last good checkpoint is (\S+last\.ckpt)", str(error.value))
+    assert named is not None
+    content = torch.load(Path(named[1]), weights_only=False)
+    assert content["global_step"] == step
+    tensors = tensors_in(content)
+    assert len(tensors) > 50
+    assert all(tensor.isfinite().all() for tensor in tensors)
+
+
+def at(monkeypatch, step, change):
+    """Change the loss of the image in one step."""
     real, seen = M.SpatialDiffusion.loss, []
 
-    def explodes(self, *arguments):
+    def changed(self, *arguments):
         seen.append(1)
-        return real(self, *arguments) * (float("inf") if len(seen) == 7 else 1.0)
+        loss = real(self, *arguments)
+        return change(self, loss) if len(seen) == step + 1 else loss
 
-    monkeypatch.setattr(M.SpatialDiffusion, "loss", explodes)
+    monkeypatch.setattr(M.SpatialDiffusion, "loss", changed)
+
+
+def slope_of_nan(mechanism, loss):
+    """The same loss, along whose first weight the slope is infinite times 0."""
+    return loss + (next(mechanism.parameters()).flatten()[0] * 0).sqrt()
+
+
+def slope_of_infinity(mechanism, loss):
+    weight = next(mechanism.parameters()).flatten()[0]
+    return loss + (weight - weight.detach()).sqrt()
+
+
+STEPS = [(2, 0), (6, 4), (8, 8), (11, 8)]  # where it diverges, and the last checkpoint before
+
+
+@pytest.mark.parametrize(("step", "kept"), STEPS)
+def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, monkeypatch, step, kept):
+    at(monkeypatch, step, lambda _, loss: loss * float("inf"))
+    with pytest.raises(FloatingPointError, match=rf"x: the loss became inf at step {step}; .*learning_rate") as error:
+        make_scm().fit(make_rows(), only=["x"], folder=tmp_path, progress=False)
+    assert_names_a_good_checkpoint(error, tmp_path, kept)
+
+
+@pytest.mark.parametrize(("step", "kept"), STEPS)
+@pytest.mark.parametrize(("change", "norm"), [(slope_of_nan, "nan"), (slope_of_infinity, "inf")])
+def test_a_gradient_that_is_not_finite_stops_before_its_step_is_taken(tmp_path, monkeypatch, step, kept, change, norm):
+    at(monkeypatch, step, change)
+    expected = rf"x: the gradient's norm became {norm} at step {step}, where the loss was \d\.\d+; .*learning_rate"
+    with pytest.raises(FloatingPointError, match=expected) as error:
+        make_scm().fit(make_rows(), only=["x"], folder=tmp_path, progress=False)
+    assert_names_a_good_checkpoint(error, tmp_path, kept)
+
+
+@pytest.mark.parametrize(("step", "kept"), [(3, 0), (7, 4), (11, 8)])
+@pytest.mark.parametrize("where", ["mechanism", "average", "optimiser"])
+def test_weights_that_are_not_finite_are_neither_checkpointed_nor_kept(tmp_path, monkeypatch, step, kept, where):
+    real = Training.on_train_batch_end
+
+    def poisoned(self, *arguments):
+        real(self, *arguments)
+        if self.name == "x" and self.trainer.global_step == step + 1:
+            moments = (state["exp_avg_sq"] for state in self.trainer.optimizers[0].state.values())
+            weights = moments if where == "optimiser" else getattr(self, where).parameters()
+            next(iter(weights)).data.view(-1)[0] = math.nan
+
+    monkeypatch.setattr(Training, "on_train_batch_end", poisoned)
+    expected = rf"x: {where}\.\S+ was no longer finite after step {step}, where the loss was \d\.\d+; "
+    with pytest.raises(FloatingPointError, match=expected) as error:
+        make_scm().fit(make_rows(), only=["x"], folder=tmp_path, progress=False)
+    assert_names_a_good_checkpoint(error, tmp_path, kept)
+
+
+@pytest.mark.parametrize("where", ["mechanism", "optimiser"])
+def test_what_was_kept_although_it_is_not_finite_is_refused(tmp_path, monkeypatch, where):
+    at(monkeypatch, 6, lambda _, loss: loss * math.nan)
+    with pytest.raises(FloatingPointError):
+        make_scm().fit(make_rows(), folder=tmp_path, progress=False)
+    path = tmp_path / "x/last.ckpt"
+    content = torch.load(path, weights_only=False)
+    weights, moments = content["state_dict"], content["optimizer_states"][0]["state"][0]
+    (moments["exp_avg"] if where == "optimiser" else next(iter(weights.values()))).fill_(math.nan)
+    torch.save(content, path)
     with pytest.raises(
-        FloatingPointError, match=r"x: the loss became inf at step 6; the last good checkpoint is .*last.ckpt"
+        ValueError, match=rf"x: the checkpoint .*last.ckpt holds what is not finite \({where}.*delete it"
     ):
         make_scm().fit(make_rows(), folder=tmp_path, progress=False)
+    path = tmp_path / "a/result.safetensors"
+    save_file({key: tensor * math.nan for key, tensor in load_file(path).items()}, path)
+    with pytest.raises(ValueError, match=r"result.safetensors holds what is not finite.*delete it"):
+        make_scm().fit(make_rows(), folder=tmp_path, progress=False)
+
+
+def test_a_closed_form_that_is_not_finite_is_not_kept(tmp_path):
+    graph = cf.CausalGraph("b", b=cf.Continuous())
+    rows = {"b": torch.tensor([1e200, -1e200, 0.0], dtype=torch.float64)}
+    with pytest.raises(FloatingPointError, match=r"b/result.safetensors is not written: \w+ is not finite"):
+        cf.SCM(graph, {"b": M.Gaussian()}).fit(rows, folder=tmp_path, progress=False)
+    assert not (tmp_path / "b/result.safetensors").exists()
+
+
+def steep(monkeypatch, steps):
+    """A gradient of the image that is far too long in some steps."""
+    real = Training.step_loss
+
+    def steepened(self, batch, seed):
+        loss = real(self, batch, seed)
+        return 1e6 * loss if self.name == "x" and self.trainer.global_step in steps else loss
+
+    monkeypatch.setattr(Training, "step_loss", steepened)
+
+
+def test_skipped_steps_are_counted_shown_and_logged(tmp_path, monkeypatch, caplog):
+    shown = []
+
+    class Bar:
+        def __init__(self, **_):
+            pass
+
+        def update(self):
+            pass
+
+        def set_postfix(self, values, refresh):
+            shown.append(values.get("skipped"))
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(training, "tqdm", Bar)
+    with caplog.at_level(logging.WARNING, logger="causalcf"):
+        make_scm(skip=1e3).fit(make_rows(), only=["x"], folder=tmp_path / "none", progress=False)
+        assert not caplog.records
+        steep(monkeypatch, {1, 5, 6})
+        make_scm(skip=1e3).fit(make_rows(), only=["x"], folder=tmp_path / "some", progress=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        "x: 3 of 12 steps were skipped, for a gradient longer than skip=1000.0; raise recipe.skip or lower "
+        "recipe.learning_rate if that is many"
+    ]
+    assert shown[-12:] == [None, 1, 1, 1, 1, 2, 3, 3, 3, 3, 3, 3]
+
+
+def test_skipped_steps_are_counted_over_interruptions(tmp_path, monkeypatch, caplog):
+    steep(monkeypatch, {1, 9})
+    real, seen = M.SpatialDiffusion.loss, []
+
+    def dies(self, *arguments):
+        seen.append(1)
+        if len(seen) == 7:
+            raise MemoryError("killed")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(M.SpatialDiffusion, "loss", dies)
+    with pytest.raises(MemoryError):
+        make_scm(skip=1e3).fit(make_rows(), only=["x"], folder=tmp_path, progress=False)
+    with caplog.at_level(logging.WARNING, logger="causalcf"):
+        make_scm(skip=1e3).fit(make_rows(), only=["x"], folder=tmp_path, progress=False)
+    assert "x: 2 of 12 steps were skipped" in caplog.text
+
+
+def test_a_skipped_step_changes_no_weight(tmp_path, monkeypatch):
+    steep(monkeypatch, {1, 2, 3})
+    real, found = Training.on_train_batch_end, []
+
+    def seen(self, *arguments):
+        real(self, *arguments)
+        if self.name == "x":
+            found.append([weight.clone() for weight in self.mechanism.parameters()])
+
+    monkeypatch.setattr(Training, "on_train_batch_end", seen)
+    make_scm(skip=1e3).fit(make_rows(), only=["x"], folder=tmp_path, progress=False)
+    assert all(torch.equal(first, last) for first, last in zip(found[0], found[3], strict=True))
+    assert any(not torch.equal(first, last) for first, last in zip(found[3], found[4], strict=True))
+
+
+@pytest.mark.parametrize(("steps", "kept"), [({0, 1, 2, 3}, 0), ({4, 5, 6, 7}, 4), ({8, 9, 10, 11}, 8)])
+def test_a_whole_stretch_of_skipped_steps_stops(tmp_path, monkeypatch, steps, kept):
+    steep(monkeypatch, steps)
+    expected = (
+        rf"x: all 4 steps from {min(steps)} to {max(steps)} were skipped: the norm of their gradients was \S+ to \S+, "
+        r"and skip=1000\.0; raise recipe\.skip above it, or lower recipe\.learning_rate; "
+    )
+    with pytest.raises(RuntimeError, match=expected) as error:
+        make_scm(skip=1e3).fit(make_rows(), only=["x"], folder=tmp_path, progress=False)
+    assert_names_a_good_checkpoint(error, tmp_path, kept)
+
+
+def test_a_short_rest_of_skipped_steps_does_not_undo_a_training(tmp_path, monkeypatch):
+    steep(monkeypatch, {12})
+    make_scm(steps=13, skip=1e3).fit(make_rows(), only=["x"], folder=tmp_path, progress=False)
+    assert (tmp_path / "x/result.safetensors").exists()
+    steep(monkeypatch, {0, 1})
+    with pytest.raises(RuntimeError, match="x: all 2 steps from 0 to 1 were skipped"):
+        make_scm(steps=2, skip=1e3).fit(make_rows(), only=["x"], folder=tmp_path / "short", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        *(
+            (name, value, rf"a finite {name} > 0, got {value}")
+            for name in ("learning_rate", "clip", "skip")
+            for value in (math.nan, math.inf, -1.0, 0.0)
+        ),
+        *(("weight_decay", value, rf"a finite weight_decay >= 0, got {value}") for value in (math.nan, math.inf, -0.1)),
+        *(
+            (name, value, rf"a whole number {name} >= 1, got {value}")
+            for name in ("steps", "batch", "checkpoint")
+            for value in (math.nan, math.inf, 0, -3, 2.5)
+        ),
+        *(("ema", value, rf"0 <= ema < 1, got {value}") for value in (math.nan, 1.0, -0.1)),
+        ("learning_rate", "1e-3", r"a finite learning_rate > 0, got '1e-3'"),
+        ("ema", "0.9", r"0 <= ema < 1, got '0.9'"),
+        ("precision", "float16", "precision 'float32' or 'bfloat16', got 'float16'"),
+        ("precision", None, "precision 'float32' or 'bfloat16', got None"),
+    ],
+)
+def test_a_recipe_no_training_can_follow_is_refused(name, value, expected):
+    with pytest.raises(ValueError, match=f"Recipe: expected {expected}"):
+        cf.Recipe(**{name: value})
+    with pytest.raises(ValueError, match=f"Recipe: expected {expected}"):
+        M.VAE(recipe={name: value})
 
 
 def test_bad_rows_are_refused_before_anything_is_written(tmp_path):
@@ -265,8 +493,8 @@ def test_fitting_touches_nothing_global(tmp_path):
 
 
 def test_the_order_of_rows_is_a_function_of_the_step():
-    whole = list(training.Batches(10, 4, 7, 0, 9))
-    assert list(training.Batches(10, 4, 7, 3, 9)) == whole[3:]
+    whole = list(Batches(10, 4, 7, 0, 9))
+    assert list(Batches(10, 4, 7, 3, 9)) == whole[3:]
     flat = [position for batch in whole for position in batch]
     assert sorted(flat[:10]) == list(range(10))
     assert sorted(flat[10:20]) == list(range(10))

@@ -1,8 +1,11 @@
 """Classifiers that judge counterfactuals."""
 
+import math
+
 import pytest
 import torch
 
+from causalcf.networks.classifier import Classifier
 from causalcf.training.predictors import fit_classifier, fit_regressor, load_predictor, save_predictor
 
 
@@ -65,3 +68,125 @@ def test_a_regressor_reads_values_in_their_own_unit_and_is_saved(tmp_path):
     save_predictor(regressor, tmp_path)
     torch.testing.assert_close(load_predictor(tmp_path).predict(test["image"]), found, atol=0.02, rtol=0)
     assert regressor.features(test["image"][:3]).shape == (3, 128)
+
+
+class Changed(Sides):
+    """The same images, with one column replaced."""
+
+    def __init__(self, name, values):
+        super().__init__()
+        self.content[name] = values
+
+
+class Columns(Changed):
+    """Whose columns can be read alone; rows that are read whole are counted."""
+
+    whole = 0
+
+    def columns(self, names):
+        return {name: self.content[name] for name in names}
+
+    def __getitem__(self, index):
+        self.whole += len(range(*index.indices(len(self)))) if isinstance(index, slice) else len(index)
+        return super().__getitem__(index)
+
+
+def side(row, k):
+    values = Sides().content["side"]
+    values[row] = k
+    return values
+
+
+SIDE, LEVEL = Sides().content["side"], Sides().content["level"]
+ODD = torch.where(torch.arange(200) == 150, math.nan, LEVEL)
+
+
+@pytest.mark.parametrize("kind", [Changed, Columns])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            SIDE.float(),
+            r"int64 classes 0 to 1, one per row, got float32 of shape \(200,\); .*\.long\(\).*fit_regressor",
+        ),
+        (SIDE.int(), r"int64 classes 0 to 1, one per row, got int32 of shape \(200,\); convert it with \.long\(\)"),
+        (SIDE[:, None], r"int64 classes 0 to 1, one per row, got int64 of shape \(200, 1\)"),
+        (side(150, 2), r"classes 0 to 1, got 2 in row 150; number them from 0, or give classes=3"),
+        (side(150, -1), r"classes 0 to 1, got -1 in row 150; number them from 0"),
+    ],
+)
+def test_targets_that_are_no_classes_are_refused_first(kind, values, expected):
+    with pytest.raises(ValueError, match=f"side: expected {expected}"):
+        fit_classifier(kind("side", values), "side", 2, steps=2, batch=4)
+
+
+@pytest.mark.parametrize("kind", [Changed, Columns])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            SIDE,
+            r"floating values, one per row, got int64 of shape \(200,\); convert it with \.float\(\).*fit_classifier",
+        ),
+        (LEVEL[:, None], r"floating values, one per row, got float32 of shape \(200, 1\)"),
+        (ODD, r"finite values, got nan in row 150; leave such rows out"),
+        (ODD.nan_to_num(math.inf), r"finite values, got inf in row 150; leave such rows out"),
+    ],
+)
+def test_targets_that_are_no_values_are_refused_first(kind, values, expected):
+    with pytest.raises(ValueError, match=f"level: expected {expected}"):
+        fit_regressor(kind("level", values), "level", steps=2, batch=4)
+
+
+@pytest.mark.parametrize("kind", [Changed, Columns])
+def test_a_column_that_is_not_there_is_named(kind):
+    with pytest.raises(ValueError, match="no column 'level2'; the rows have image, level, side: give one of them"):
+        fit_regressor(kind("side", SIDE), "level2", steps=2, batch=4)
+    with pytest.raises(ValueError, match="no column 'tall'"):
+        fit_classifier(kind("side", SIDE), "tall", 2, steps=2, batch=4)
+    rows = kind("side", SIDE)
+    rows.content["picture"] = rows.content.pop("image")
+    with pytest.raises(ValueError, match="no column 'image'; the rows have level, picture, side"):
+        fit_classifier(rows, "side", 2, steps=2, batch=4)
+
+
+def test_targets_are_read_without_their_images_where_the_rows_can(classifier):
+    rows = Columns("side", SIDE)
+    fit_classifier(rows, "side", 2, steps=3, batch=4)
+    assert rows.whole < 20
+
+
+def test_a_single_row_is_too_few():
+    rows = Sides(1)
+    with pytest.raises(ValueError, match="level: expected at least 2 rows, got 1"):
+        fit_regressor(rows, "level", steps=2, batch=4)
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_loss_that_is_not_finite_stops_with_the_step(monkeypatch, step):
+    real, seen = Classifier.loss, []
+
+    def explodes(self, *arguments):
+        seen.append(1)
+        return real(self, *arguments) * (math.inf if len(seen) == step + 1 else 1.0)
+
+    monkeypatch.setattr(Classifier, "loss", explodes)
+    with pytest.raises(
+        FloatingPointError, match=f"side: the loss became inf at step {step}; check the images and the targets"
+    ):
+        fit_classifier(Sides(), "side", 2, steps=4, batch=8)
+
+
+def test_weights_that_are_not_finite_after_the_last_step_are_not_given(monkeypatch):
+    real, seen = Classifier.loss, []
+
+    def explodes(self, *arguments):
+        seen.append(1)
+        odd = (self.head.weight[0, 0] * 0).sqrt() if len(seen) == 4 else 0
+        return real(self, *arguments) + odd
+
+    monkeypatch.setattr(Classifier, "loss", explodes)
+    with pytest.raises(
+        FloatingPointError, match=r"side: \S+ was no longer finite after step 3, where the loss was \d\.\d+"
+    ):
+        fit_classifier(Sides(), "side", 2, steps=4, batch=8)
