@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from causalcf.networks.classifier import Classifier, Regressor
+from causalcf.networks.classifier import Predictor
 from causalcf.scm import SCM
 from causalcf.storage import FILES
 from causalcf.training.predictors import load_predictor
@@ -46,7 +46,7 @@ def load_pretrained(name: str) -> SCM:
     return SCM.load(ROOT / name)
 
 
-def load_judge(name: str) -> Classifier | Regressor:
+def load_judge(name: str) -> Predictor:
     """A predictor that comes with the package; no model was trained with it.
 
     Args:

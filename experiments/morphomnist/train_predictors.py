@@ -17,7 +17,7 @@ from experiments.morphomnist.models import VARIATIONAL, folder
 SEEDS = {"judge": 100, "reader": 200}
 
 
-def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> None:
+def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500, reader_steps: int = 2000) -> None:
     """Fit a classifier of the digit and regressors of thickness and intensity, one set to judge and one to steer.
 
     And an autoencoder without parents, whose code minimality is measured in.
@@ -28,7 +28,8 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> 
 
     Args:
         out: folder of `judge-digit`, `judge-thickness`, `reader-thickness`, ...
-        steps: optimiser steps of each.
+        steps: optimiser steps of each judge.
+        reader_steps: of each reader.
     """
     data, test = MorphoMNIST(folder("morphomnist"), "train", val=5000), MorphoMNIST(folder("morphomnist"), "test")
     half = len(data) // 2
@@ -39,12 +40,13 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500) -> 
             path, table = out / f"{role}-{name}", _Table(rows[role])
             if path.is_dir():
                 continue
+            length = steps if role == "judge" else reader_steps
             if role == "reader" and name != "digit":
                 table = _Table(relit(rows[role], seed))
             if name == "digit":
-                network = fit_classifier(table, name, 10, steps=steps, seed=seed, precision="bfloat16")
+                network = fit_classifier(table, name, 10, steps=length, seed=seed, precision="bfloat16")
             else:
-                network = fit_regressor(table, name, steps=steps, seed=seed, precision="bfloat16")
+                network = fit_regressor(table, name, steps=length, seed=seed, precision="bfloat16")
             save_predictor(network, path)
             found = network.predict(seen["image"])
             if name == "digit":
