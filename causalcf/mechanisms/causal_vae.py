@@ -13,7 +13,7 @@ from torch import Tensor
 
 from causalcf.mechanisms.base import Noise, Parents, Recipe, as_recipe, recipe_config
 from causalcf.mechanisms.image import ImageMechanism
-from causalcf.mechanisms.vae import RECIPE
+from causalcf.mechanisms.vae import RECIPE, within
 from causalcf.networks.decoder import Decoder
 from causalcf.networks.encoder import Encoder, divergence, drawn
 from causalcf.networks.ladder import discretised
@@ -212,12 +212,12 @@ class CausalVAE(ImageMechanism):
         x = (2 * value - 1).to(factors.dtype)
         noise = {"e": self._encoded(x)[0], "f": factors}
         mean, log_scale = self._drawing(self.concepts(noise, parents))
-        return {**noise, "u": (x.double() - mean.double()) / log_scale.double().exp()}
+        return {**noise, "u": (x.double() - within(mean)) / log_scale.double().exp()}
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """Decode the concepts under these parents, and add what was left over; drawn noise ends at the mean."""
         mean, log_scale = self._drawing(self.concepts(noise, parents))
-        x = mean.double()
+        x = within(mean)
         if "u" in noise:
             x = x + log_scale.double().exp() * noise["u"].double()
         return ((x + 1) / 2).clamp(0, 1).to(self.dtype)

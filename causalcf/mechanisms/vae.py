@@ -24,10 +24,11 @@ RECIPE = Recipe(
 class Variational(ImageMechanism):
     r"""An image whose noise is a code with an exogenous prior, and what the decoder leaves over.
 
-    `x = clamp(mu(z, pa) + sigma(z, pa) u)`: abduction takes the mean of `q(z | x, pa)` and `u = (x - mu) / sigma`, so
-    that doing nothing gives the image back exactly. Training minimises the negative evidence lower bound per dimension,
-    with the likelihood of 8-bit grey levels under a discretised Gaussian, and `beta` on the divergence, whose layers
-    each have `free_bits` nats that cost nothing: a divergence below them is not lowered further.
+    `x = clamp(mu(z, pa) + sigma(z, pa) u)`, with mu between black and white: abduction takes the mean of
+    `q(z | x, pa)` and `u = (x - mu) / sigma`, so that doing nothing gives the image back exactly. Training minimises
+    the negative evidence lower bound per dimension, with the likelihood of 8-bit grey levels under a discretised
+    Gaussian, and `beta` on the divergence, whose layers each have `free_bits` nats that cost nothing: a divergence
+    below them is not lowered further.
 
     Abduction and prediction are differentiable, in the weights and in the image.
 
@@ -78,7 +79,7 @@ class Variational(ImageMechanism):
         features = self.features(parents, len(value))
         x = (2 * value - 1).to(features.dtype)
         mean, log_scale, codes, _ = self._passed(x, features, False)
-        left = (x.double() - mean.double()) / log_scale.double().exp()
+        left = (x.double() - within(mean)) / log_scale.double().exp()
         return {**{f"z{index}": code for index, code in enumerate(codes)}, "u": left}
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
@@ -86,13 +87,18 @@ class Variational(ImageMechanism):
         codes = [noise[f"z{index}"] for index in range(len(self._shapes()))]
         features = self.features(parents, len(codes[0]))
         mean, log_scale = self._decoded([code.to(features.dtype) for code in codes], features)
-        x = mean.double()
+        x = within(mean)
         if "u" in noise:
             x = x + log_scale.double().exp() * noise["u"].double()
         return ((x + 1) / 2).clamp(0, 1).to(features.dtype)
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102
         return {**{f"z{index}": shape for index, shape in enumerate(self._shapes())}, "u": self.variable.shape}
+
+
+def within(mean: Tensor) -> Tensor:
+    """The mean of an image, kept in [-1, 1]: beyond, the likelihood, whose ends hold the tails, leaves it free."""
+    return mean.double().clamp(-1, 1)
 
 
 class VAE(Variational):

@@ -76,12 +76,12 @@ def test_loss_abduction_and_prediction_see_one_scale_with_a_floor(kind, asked, h
     mean, log_scale, codes, _ = mechanism._passed(2 * image - 1, features, False)
     torch.testing.assert_close(log_scale, torch.full_like(log_scale, held))
     noise = mechanism.abduct(image, parents, Units(torch.arange(len(image)), 0), "x")
-    torch.testing.assert_close(noise["u"], (2 * image - 1 - mean) / math.exp(held))
+    torch.testing.assert_close(noise["u"], (2 * image - 1 - mean.clamp(-1, 1)) / math.exp(held))
     torch.testing.assert_close(mechanism.predict(noise, parents), image)
     decoded, log_scale = mechanism._decoded(codes, features)
     torch.testing.assert_close(log_scale, torch.full_like(log_scale, held))
     one = mechanism.predict({**noise, "u": torch.ones_like(image)}, parents)
-    torch.testing.assert_close(one, ((decoded + math.exp(held) + 1) / 2).clamp(0, 1))
+    torch.testing.assert_close(one, ((decoded.clamp(-1, 1) + math.exp(held) + 1) / 2).clamp(0, 1))
     exact = mechanism.loss(image, parents, torch.Generator().manual_seed(0))
     torch.testing.assert_close(exact, scaled(kind, held).loss(image, parents, torch.Generator().manual_seed(0)))
 
@@ -96,3 +96,24 @@ def test_what_is_left_over_cannot_explode_under_other_parents(kind):
     head.bias[1:] += 20.0  # another parent, under which the raw scale is still below the floor
     found = mechanism.predict(noise, parents)
     assert (found - image).abs().max() < GREY
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_black_is_no_noise_where_the_mean_is_blacker(kind, monkeypatch):
+    """The ends of the likelihood hold its tails, so training leaves a mean beyond them free; abduction must not."""
+    mechanism, (_, parents) = made(kind).double(), rows()
+    parents = {name: value.double() for name, value in parents.items()}
+    plain = mechanism._decoded
+
+    def blacker(codes, features):
+        mean, log_scale = plain(codes, features)
+        return mean - 5, log_scale
+
+    monkeypatch.setattr(mechanism, "_decoded", blacker)
+    monkeypatch.setattr(mechanism, "_passed", lambda x, f, draw: (*blacker(codes, f), codes, []))
+    codes = [torch.zeros(6, *shape, dtype=torch.float64) for shape in mechanism._shapes()]
+    black = torch.zeros(6, 1, 8, 8, dtype=torch.float64)
+    noise = mechanism.abduct(black, parents, Units(torch.arange(6)), "x")
+    assert (noise["u"] == 0).all()
+    other = mechanism.predict(noise, {"a": parents["a"] + 3})
+    assert (other == 0).all()
