@@ -21,9 +21,9 @@ class Identity(Tally):
     The published score takes the reconstruction, which forgives what abduction loses. Doing nothing is best at both:
     read them next to effectiveness alone.
 
-    The published distance is LPIPS. Whoever has torchvision and its weights of AlexNet takes that of torchmetrics, which
-    wants three channels, of at least 32 pixels a side, and the reduction "none"; distances of other networks do not
-    compare::
+    The published distance is LPIPS. Whoever has torchvision and its weights of AlexNet takes that of torchmetrics,
+    which wants three channels, of at least 32 pixels a side, and the reduction "none"; numbers of other networks do
+    not compare::
 
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 

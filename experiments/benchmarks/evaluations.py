@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.data import MorphoDigits
+from causalcf.mechanisms.steering import By
 
 PLAIN: dict[str, Any] = {"solver": "2m", "steps": 25, "replay": False}
 
@@ -101,17 +102,22 @@ def variants(scm: cf.SCM) -> dict[str, cf.SCM]:
         "2M, 25, omega 2, guided inversion": {**PLAIN, "omega": 2.0, "inversion": "guided"},
     }
     found = {name: scm.using(image=options) for name, options in made.items()}
-    for name, replay in (("2M", False), ("2M with replay", True)):
-        for told, by, tolerance in (("steered by a reader", "reading", None), ("calibrated omega", "omega", 0.1)):
-            image = scm.mechanism("image").but(**{**PLAIN, "replay": replay})
-            assert isinstance(image, M.Diffusion)
-            allowed = None if tolerance is None else {"thickness": tolerance}
-            found[f"{name}, 25, {told}"] = scm.using(image=image.steer({"thickness": Brightness()}, by, allowed))
+    for name, options in (("2M", PLAIN), ("2M with replay", {**PLAIN, "replay": True})):
+        found[f"{name}, 25, steered by a reader"] = steered(scm, "reading", **options)
+        found[f"{name}, 25, calibrated omega"] = steered(scm, "omega", **options)
     image = scm.mechanism("image")
     if isinstance(image, M.SemanticDiffusion):
         options = {**PLAIN, "solver": "explicit ddim", "omega": 2.0, "passes_per_level": 10, "stop": 0.0}
         found["CTA, 25, 10 passes"] = scm.using(image=image.but(M.DynamicDiffusion, **options))
     return found
+
+
+def steered(scm: cf.SCM, by: By, **options: Any) -> cf.SCM:
+    """The same with a reader that steers."""
+    image = scm.mechanism("image").but(**options)
+    assert isinstance(image, M.Diffusion)
+    tolerance = {"thickness": 0.1} if by == "omega" else None
+    return scm.using(image=image.steer({"thickness": Brightness()}, by, tolerance))
 
 
 def autoencoders(scm: cf.SCM) -> dict[str, cf.SCM]:

@@ -1,0 +1,106 @@
+"""What the benchmarks count and measure, on models small enough to know what it should be."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import causalcf as cf
+from causalcf import mechanisms as M
+from causalcf.data import MorphoDigits
+from experiments.benchmarks import evaluations, memory
+
+LEVELS = 25
+READ = {"reading": 11, "omega": 13}  # levels at which signal outweighs noise twice, or at all
+
+
+def made(kind, **options):
+    """A model of MorphoDigits with a small, untrained network."""
+    scm = cf.SCM(MorphoDigits.graph, {"image": kind(widths=(8, 8), schedule="cosine", prediction="v", **options)})
+    for mechanism in scm.mechanisms.values():
+        mechanism.fitted = True
+    return scm
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return MorphoDigits("test", rows=2)[:]
+
+
+@pytest.fixture(scope="module")
+def counted(rows):
+    asked = evaluations.variants(made(M.SpatialDiffusion))
+    return {name: evaluations.evaluations(scm, rows) for name, scm in asked.items()}
+
+
+def test_rows_of_the_denoiser_are_counted(counted):
+    denoiser = {name: (ways["forward"], ways["backward"]) for name, ways in counted.items()}
+    fixed, _ = denoiser.pop("DDIM with fixed point, 50")
+    assert 100 < fixed <= 50 + 8 * 50
+    assert denoiser == {
+        "explicit DDIM, 50": (100, 0),
+        "2M, 25": (2 * LEVELS, 0),
+        "2M with replay, 25": (2 * LEVELS + 1, 0),
+        "bidirectional DDIM, 25": (2 * LEVELS - 1, 0),
+        "BELM, 25": (2 * LEVELS - 1, 0),
+        "EDICT, 25": (4 * LEVELS, 0),
+        "2M, 25, omega 2": (3 * LEVELS, 0),
+        "2M with replay, 25, omega 2": (4 * LEVELS + 1, 0),
+        "2M, 25, omega 2, factual reference": (3 * LEVELS, 0),
+        "2M, 25, omega 2, guided inversion": (4 * LEVELS, 0),
+        "2M, 25, steered by a reader": (2 * LEVELS, 0),
+        "2M with replay, 25, steered by a reader": (2 * LEVELS + 1, 0),
+        "2M, 25, calibrated omega": (3 * LEVELS, 0),
+        "2M with replay, 25, calibrated omega": (4 * LEVELS + 1, 0),
+    }
+
+
+def test_passes_of_readers_are_counted_both_ways(counted):
+    once = READ["reading"]
+    expected = {
+        "2M, 25, steered by a reader": {"reader forward": 1 + once, "reader backward": once},
+        "2M with replay, 25, steered by a reader": {"reader forward": 1 + 2 * once, "reader backward": 2 * once},
+        "2M, 25, calibrated omega": {"reader forward": 5 * READ["omega"]},
+        "2M with replay, 25, calibrated omega": {"reader forward": 10 * READ["omega"]},
+    }
+    for name, ways in counted.items():
+        others = {way: count for way, count in ways.items() if way not in ("forward", "backward")}
+        assert others == expected.get(name, {})
+
+
+def test_codes_are_encoded_once_and_tokens_are_found_by_passes_both_ways(rows):
+    asked = evaluations.variants(made(M.SemanticDiffusion))
+    found = {name: evaluations.evaluations(asked[name], rows) for name in ("2M, 25", "CTA, 25, 10 passes")}
+    assert found == {
+        "2M, 25": {"forward": 2 * LEVELS, "backward": 0, "encoder forward": 1},
+        "CTA, 25, 10 passes": {"forward": 15 * LEVELS, "backward": 10 * LEVELS, "encoder forward": 1},
+    }
+
+
+def test_autoencoders_encode_once_and_decode_twice(rows):
+    for scm in evaluations.autoencoders(made(M.SpatialDiffusion)).values():
+        found = evaluations.evaluations(scm, rows)
+        assert found == {"forward": 0, "backward": 0, "encoder forward": 1, "decoder forward": 2}
+
+
+def test_nothing_is_watched_after_it_is_counted(rows):
+    scm = made(M.SpatialDiffusion, solver="2m", steps=2)
+    with evaluations.Asked(scm.mechanism("image")) as asked:
+        evaluations.ask(scm, rows)
+    before = list(asked.rows["forward"])
+    evaluations.ask(scm, rows)
+    assert asked.rows["forward"] == before == [2] * 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_replay_alone_holds_an_image_of_every_level(tmp_path, rows):
+    """Replay keeps a path, its residuals and their stack; a trajectory that kept its images would grow alike."""
+    made(M.SpatialDiffusion, patch=2).save(tmp_path / "model")
+    count, few, many = 128, 5, 25
+    repeated = {name: values[torch.arange(count) % len(values)] for name, values in rows.items() if name != "id"}
+    asked = [(few, False), (many, False), (many, True)]
+    short, long, kept = memory.growths(str(tmp_path / "model"), repeated, asked)
+    image = repeated["image"].numel() * torch.float64.itemsize / 2**20
+    assert short > image
+    assert long - short < 0.5 * (many - few) * image
+    assert kept - long > 1.5 * many * image
