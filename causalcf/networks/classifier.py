@@ -3,42 +3,59 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+Stage = Callable[[int, int, int], list[nn.Module]]  # of channels before and after, and the stride
+
+
+def normalised(before: int, after: int, stride: int) -> list[nn.Module]:
+    """Two 3x3 convolutions, each with batch normalisation and a SiLU; the first one strided."""
+    return [
+        nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.SiLU(),
+        nn.Conv2d(after, after, 3, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.SiLU(),
+    ]
+
 
 class Predictor(nn.Module, ABC):
-    """Strided 3x3 convolutions, batch normalisation, mean pooling, one linear layer.
+    """Stages of 3x3 convolutions, mean pooling, one linear layer.
 
     Args:
         channels: of the image.
         outputs: of the linear layer.
-        widths: channels after each convolution; each but the first halves the resolution.
+        widths: channels after each stage; each but the first halves the resolution.
         reads: name of the attribute it was trained on, where it is known.
+        stage: the layers of a stage.
+        dropout: of what the linear layer sees, in training.
     """
 
     options: dict[str, Any]
 
-    def __init__(self, channels: int, outputs: int, widths: Sequence[int], reads: str) -> None:
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        widths: Sequence[int],
+        reads: str,
+        stage: Stage = normalised,
+        dropout: float = 0.2,
+    ) -> None:
         super().__init__()
         self.reads = reads
         layers: list[nn.Module] = []
         before = channels
         for index, width in enumerate(widths):
-            layers += [
-                nn.Conv2d(before, width, 3, stride=2 if index else 1, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.SiLU(),
-                nn.Conv2d(width, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.SiLU(),
-            ]
+            layers += stage(before, width, 2 if index else 1)
             before = width
-        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2))
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
         self.head = nn.Linear(before, outputs)
 
     def forward(self, image: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch outputs"]:
@@ -64,7 +81,7 @@ class Classifier(Predictor):
     Args:
         channels: of the image.
         classes: how many.
-        widths: channels after each convolution; each but the first halves the resolution.
+        widths: channels after each stage; each but the first halves the resolution.
         reads: name of the attribute.
     """
 
@@ -86,7 +103,7 @@ class Regressor(Predictor):
 
     Args:
         channels: of the image.
-        widths: channels after each convolution; each but the first halves the resolution.
+        widths: channels after each stage; each but the first halves the resolution.
         reads: name of the attribute.
     """
 

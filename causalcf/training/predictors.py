@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from causalcf.networks.classifier import Classifier, Predictor, Regressor
+from causalcf.networks.smooth import SmoothClassifier
 from causalcf.rows import Dataset
 from causalcf.training.divergence import diverged, spoiled
 from causalcf.training.fit import quiet
@@ -131,10 +132,10 @@ def _fitted(
     return network.cpu().eval()
 
 
-KINDS: dict[str, type[Classifier] | type[Regressor]] = {"Classifier": Classifier, "Regressor": Regressor}
+KINDS: dict[str, Callable[..., Predictor]] = {kind.__name__: kind for kind in (Classifier, Regressor, SmoothClassifier)}
 
 
-def save_predictor(network: Classifier | Regressor, folder: Path) -> None:
+def save_predictor(network: Predictor, folder: Path) -> None:
     """Write a predictor in half precision: config.json and weights.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in network.state_dict().items()}
@@ -142,7 +143,7 @@ def save_predictor(network: Classifier | Regressor, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"type": type(network).__name__, "options": network.options}) + "\n")
 
 
-def load_predictor(folder: Path) -> Classifier | Regressor:
+def load_predictor(folder: Path) -> Predictor:
     """Read a predictor that `save_predictor` wrote.
 
     Raises:
