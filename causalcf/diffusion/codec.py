@@ -51,29 +51,41 @@ class Latents(Codec):
 
     Args:
         autoencoder: `AutoencoderKL`, `VQModel`, `AutoencoderTiny`, ...; its own scaling and shift are used.
+        multiple: what the network needs the sides of latents to be multiples of.
     """
 
-    def __init__(self, autoencoder: Any) -> None:
+    def __init__(self, autoencoder: Any, multiple: int = 1) -> None:
         self.autoencoder = autoencoder.requires_grad_(False).eval()
         config = autoencoder.config
         self.scaling = float(getattr(config, "scaling_factor", None) or 1.0)
         self.shift = float(getattr(config, "shift_factor", None) or 0.0)
         self.factor = 2 ** (len(getattr(config, "block_out_channels", (1,))) - 1)
         self.channels = int(config.latent_channels)
+        self.seen = int(getattr(config, "in_channels", 3))
+        self.multiple = multiple
 
     def encode(self, images: Pictures) -> Images:  # noqa: D102
+        self.latent((images.shape[1], images.shape[2], images.shape[3]))
         found = self.autoencoder.encode((2 * images - 1).to(self.autoencoder.dtype))
         latents = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
         return (latents.to(images.dtype) - self.shift) * self.scaling
 
     def decode(self, x: Images) -> Pictures:  # noqa: D102
-        return (self.autoencoder.decode((x / self.scaling + self.shift).to(self.autoencoder.dtype)).sample + 1) / 2
+        images = self.autoencoder.decode((x / self.scaling + self.shift).to(self.autoencoder.dtype)).sample
+        return (images.to(x.dtype) + 1) / 2
 
     def latent(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:  # noqa: D102
-        _, height, width = shape
-        if height % self.factor or width % self.factor:
+        channels, height, width = shape
+        if channels != self.seen:
             raise ValueError(
-                f"images of {height}x{width} do not fit this autoencoder, which divides sides by {self.factor}; "
-                f"resize them to {-(-height // self.factor) * self.factor}x{-(-width // self.factor) * self.factor}"
+                f"this autoencoder reads images of {self.seen} channels, got {channels}; "
+                f"show it grey ones as images.expand(-1, {self.seen}, -1, -1)"
+            )
+        side = self.factor * self.multiple
+        if height % side or width % side:
+            raise ValueError(
+                f"images of {height}x{width} do not fit this autoencoder, which divides sides by {self.factor}, and a "
+                f"network that reads multiples of {self.multiple}; "
+                f"resize them to {-(-height // side) * side}x{-(-width // side) * side}"
             )
         return self.channels, height // self.factor, width // self.factor
