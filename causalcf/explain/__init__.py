@@ -1,6 +1,8 @@
 """Explaining classifiers by counterfactual images: each method a row of parts of the one engine."""
 
 from causalcf.explain.ace import ACE as ACE
+from causalcf.explain.attributes import Changes as Changes
+from causalcf.explain.attributes import changes as changes
 from causalcf.explain.dime import DiME as DiME
 from causalcf.explain.explainer import Explainer as Explainer
 from causalcf.explain.explanation import Explanation as Explanation
@@ -11,5 +13,8 @@ from causalcf.explain.gradients import SmoothGrad as SmoothGrad
 from causalcf.explain.ldce import LDCE as LDCE
 from causalcf.explain.maskdime import MaskDiME as MaskDiME
 from causalcf.explain.queries import label as label
+from causalcf.explain.repairs import Repair as Repair
+from causalcf.explain.repairs import gain as gain
+from causalcf.explain.repairs import repair as repair
 from causalcf.explain.sce import SCE as SCE
 from causalcf.explain.sce_lite import SCELiteHQ as SCELiteHQ
