@@ -25,9 +25,7 @@ from causalcf.training.fit import keep, take, train_until_done
 from causalcf.training.steps import derived_seed
 
 MEASURED_ROWS = 2048
-RECIPE = Recipe(
-    steps=2000, batch=128, learning_rate=1e-4, weight_decay=0.01, clip=50.0, skip=500.0, ema=0.999, checkpoint=250
-)
+RECIPE = Recipe(steps=2000, batch=128, learning_rate=1e-4, weight_decay=0.01, clip=50.0, ema=0.999, checkpoint=250)
 
 
 def fine_tune(

@@ -12,7 +12,8 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 Kind = Literal["linear", "cosine"]
-Spacing = Literal["uniform", "quadratic", "log-snr"]
+Spacing = Literal["uniform", "quadratic", "log-snr", "fine log-snr"]
+FINE = 4 / 3  # about the best of the powers 1 to 1.75 for the spread of abducted noise, in 12 and in 24 steps
 TOP = {
     "linear": 999,
     "cosine": 990,
@@ -73,7 +74,8 @@ class NoiseSchedule(ABC):
 
         Args:
             steps: S, the number of network evaluations of one pass.
-            spacing: "uniform" in t, "quadratic" in t (finer near the image), or uniform in "log-snr".
+            spacing: "uniform" in t, "quadratic" in t (finer near the image), uniform in "log-snr", or "fine log-snr",
+                `log-snr_0 + s^(4/3) (log-snr_top - log-snr_0)` at s uniform in (0, 1), finer near the image.
             top: the noisiest training step; by default the last one with signal, or 99 % of T for the cosine, whose
                 capped end has no signal left to invert.
 
@@ -93,7 +95,8 @@ class NoiseSchedule(ABC):
             chosen = (part * top).round().long()
         elif spacing == "quadratic":
             chosen = (part**2 * top).round().long()
-        elif spacing == "log-snr":
+        elif spacing in ("log-snr", "fine log-snr"):
+            part = part**FINE if spacing == "fine log-snr" else part
             half_log_snr = torch.log(trained.alpha / trained.sigma)
             wanted = half_log_snr[0] + part * (half_log_snr[top] - half_log_snr[0])
             chosen = torch.searchsorted(-half_log_snr, -wanted).clamp(max=top)

@@ -69,7 +69,7 @@ class Diffusion(ImageMechanism):
         schedule: "linear" or "cosine".
         prediction: what the network outputs, "epsilon", "v" or "x0".
         steps: noise levels visited by abduction, and by prediction.
-        spacing: of these levels, "uniform", "quadratic" or "log-snr".
+        spacing: of these levels, "uniform", "quadratic", "log-snr" or "fine log-snr", for few steps.
         solver: how both directions are taken: "ddim" with fixed-point inversion; "explicit ddim", whose inversion takes
             the first-order guess; "2m", of second order, for few steps; "bidirectional ddim", "belm" or "edict", which
             are reversible.

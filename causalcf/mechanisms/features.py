@@ -40,6 +40,11 @@ class Features(nn.Module):
         """The number of features."""
         return sum(v.classes if isinstance(v, Categorical) else 1 for v in self.variables.values())
 
+    def agrees(self, other: Features) -> bool:
+        """Whether the scales are the same up to what other rows of the same data would change."""
+        means = ((self.mean - other.mean) / self.std).abs() < 0.1
+        return bool((means & ((self.std / other.std).log().abs() < 0.1)).all())
+
     def calibrate(self, parents: Mapping[str, Tensor]) -> None:
         """Take the scales from the training rows."""
         if not self.standardise:

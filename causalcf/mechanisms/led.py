@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -62,8 +63,8 @@ class LedDiffusion(Diffusion):
             raise ValueError(f"{kind}: expected by={' or '.join(map(repr, self.leaders))}, got {by!r}")
         if scale not in self.forms:
             raise ValueError(f"{kind}: expected scale in {list(self.forms)}, got {scale!r}")
-        if not (size >= 0 and limit > 0):
-            raise ValueError(f"{kind}: expected size >= 0 and limit > 0, got {size} and {limit}")
+        if not (0 <= size < math.inf and limit > 0):
+            raise ValueError(f"{kind}: expected a finite size >= 0 and limit > 0, got {size} and {limit}")
         if by != "parents" and self.omega != 1:
             raise ValueError(f"{kind}: omega={self.omega} is of by='parents'; the {by} is scaled by size")
         self.by, self.scale, self.size, self.limit = by, scale, size, limit
@@ -94,6 +95,55 @@ class LedDiffusion(Diffusion):
 
     def _nothing(self, rows: int) -> Tensor:
         return self.network.null.expand(rows, -1)
+
+    def leading(self, generator: Diffusion) -> Self:
+        """The same leader before another generator: what reads noisy images can lead any denoiser of them.
+
+        Args:
+            generator: fitted to the same variables, on the same schedule, with a null token; its network is shared.
+
+        Raises:
+            ValueError: the generator is of other images, parents, scales or schedule, or has no null token.
+
+        Example:
+            `scm.using(image=nscm.mechanism("image").leading(scm.mechanism("image")))`
+        """
+        kind, other = type(self).__name__, type(generator).__name__
+        if not (self.fitted and generator.fitted):
+            raise ValueError(f"{kind}.leading: expected two fitted mechanisms; fit the {other} and this {kind} first")
+        if list(generator.parents) != list(self.parents):
+            raise ValueError(
+                f"{kind}.leading: its projector reads {', '.join(self.parents)}, and this {other} listens to "
+                f"{', '.join(generator.parents)}; fit a {kind} on the factors of that graph"
+            )
+        if generator.variable.shape != self.variable.shape:
+            raise ValueError(
+                f"{kind}.leading: its projector reads images of shape {self.variable.shape}, and this {other} draws "
+                f"{generator.variable.shape}"
+            )
+        if generator.schedule != self.schedule:
+            raise ValueError(
+                f"{kind}.leading: its projector knows the noise of schedule={self.schedule!r}, and this {other} was "
+                f"trained with {generator.schedule!r}"
+            )
+        if generator.null_probability == 0 or generator.code_width:
+            raise ValueError(
+                f"{kind}.leading: the generator is asked without parents and without a code, which this {other} was "
+                "not trained for; give a SpatialDiffusion with null_probability=0.1"
+            )
+        if not self.features.agrees(generator.features):
+            raise ValueError(
+                f"{kind}.leading: its factors have other means or spreads than those of this {other}, which was "
+                "fitted to other rows; fit both to the same"
+            )
+        network = ("widths", "blocks", "attention", "patch", "prediction", "null_probability")
+        options = {name: value for name, value in generator.config().items() if name in network}
+        made = type(self)(**{**self.config(), **options}).build(self.variable, self.parents)
+        own = {name: part for name, part in self.state_dict().items() if not name.startswith("network.")}
+        shared = {f"network.{name}": part for name, part in generator.network.state_dict().items()}
+        made.to(self.device, self.dtype).load_state_dict({**own, **shared}, assign=True)
+        made.fitted = True
+        return made.train(self.training)
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Invert the generator without a condition, and keep the factual parents."""

@@ -16,7 +16,8 @@ TOLERANCE = {"thickness": 0.1, "intensity": 2.0, "digit": 0.0}
 OMEGAS = (1.5, 2.0, 3.0, 5.0)
 CHOSEN = "2M with replay, 24, omega 1.15, steered"  # on validation rows
 FAST = "2M with replay, 12, omega 1.15, steered"
-BEST, MOONSHOT = f"spatial-long: {CHOSEN}", f"spatial-long: {FAST}"
+FINE = "2M with replay, 12 fine levels, omega 1.15, steered"
+BEST, MOONSHOT = f"spatial-long: {CHOSEN}", f"spatial-long: {FINE}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def inversions(model: str) -> dict[str, Method]:
         "BELM, 24": options(model, solver="belm", steps=24, replay=False),
         "EDICT, 24": options(model, solver="edict", steps=24, replay=False),
         "2M, 24, uniform levels": options(model, **plain, spacing="uniform"),
+        "2M, 24, fine levels": options(model, **plain, spacing="fine log-snr"),
         "2M, 24, quadratic levels": options(model, **plain, spacing="quadratic"),
         "2M with replay, 50": options(model, **{**plain, "steps": 50, "replay": True}),
     }
@@ -110,6 +112,7 @@ def steerings(model: str) -> dict[str, Method]:
     return {
         CHOSEN: steered(model, both, **scaled),
         FAST: steered(model, both, **{**scaled, "steps": 12}),
+        FINE: steered(model, both, **{**scaled, "steps": 12, "spacing": "fine log-snr"}),
         "2M with replay, 24, omega 1.15": options(model, **scaled),
         "2M with replay, 24, omega 1.15, thickness steered": steered(model, both[:1], **scaled),
         "2M with replay, 24, omega calibrated": steered(model, (*both, "digit"), "omega", **replayed),
@@ -122,7 +125,7 @@ def named(model: str, rows: dict[str, Method], main: tuple[str, ...] = ()) -> di
 
 
 METHODS: dict[str, Method] = {
-    **named("spatial-long", steerings("spatial-long"), (CHOSEN, FAST)),
+    **named("spatial-long", steerings("spatial-long"), (CHOSEN, FAST, FINE)),
     **named("semantic", {CHOSEN: steerings("semantic")[CHOSEN]}, (CHOSEN,)),
     "VAE": options("vae").everywhere(),
     "HVAE": options("hvae").everywhere(),

@@ -14,7 +14,7 @@ def test_alpha_bar_is_that_of_diffusers(kind, theirs):
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
-@pytest.mark.parametrize("spacing", ["uniform", "quadratic", "log-snr"])
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic", "log-snr", "fine log-snr"])
 @pytest.mark.parametrize("steps", [1, 2, 10, 50, 100, 500, 990])
 def test_levels_are_distinct_and_span_image_to_noise(kind, spacing, steps):
     levels = Schedule(kind).levels(steps, spacing)
@@ -31,6 +31,15 @@ def test_log_snr_spacing_is_even_in_log_snr():
     gaps = (levels.alpha / levels.sigma).log().diff()
     inner = gaps[3:]
     assert inner.max() / inner.min() < 1.1
+
+
+def test_fine_levels_are_finer_near_the_image():
+    even, fine = (
+        -(levels.alpha / levels.sigma).log() for levels in map(Schedule().levels, (20, 20), ("log-snr", "fine log-snr"))
+    )
+    torch.testing.assert_close(fine[[0, -1]], even[[0, -1]])
+    share = torch.linspace(0, 1, 21).double()[10:] ** (4 / 3)
+    torch.testing.assert_close(fine[10:], fine[0] + share * (fine[-1] - fine[0]), atol=0.05, rtol=0)
 
 
 def test_the_cosine_keeps_a_usable_top_level():

@@ -83,6 +83,55 @@ def test_a_caused_factor_is_led_through_its_equation_unless_it_was_intervened_on
     torch.testing.assert_close(pull.target, torch.stack(list(other.values()), 1))
 
 
+def spatial(parents=PARENTS, image=None, **options):
+    torch.manual_seed(5)
+    options = {"widths": (8, 16), "schedule": "linear", "prediction": "v", "null_probability": 0.2, **options}
+    made = M.SpatialDiffusion(**options).build(image or cf.Image(1, 8, 8), parents).double().eval()
+    made.fitted = True
+    for parameter in made.parameters():
+        parameter.data += 0.03 * torch.randn_like(parameter)
+    return made
+
+
+def test_a_projector_leads_any_denoiser(rows):
+    image, parents = rows
+    leader, generator = built(), spatial()
+    leader.fitted = True
+    led = leader.leading(generator)
+    assert led.widths == (8, 16)
+    noise = led.abduct(image, parents, UNITS, "x")
+    timestep, nothing = torch.full((N,), 500), generator.network.null.expand(N, -1)
+    expected = generator.network(image, timestep, nothing)
+    torch.testing.assert_close(led.network(image, timestep, led.network.null.expand(N, -1)), expected)
+    torch.testing.assert_close(led.projector(image, timestep), leader.projector(image, timestep))
+    moved = led.predict(noise, {**parents, "a": parents["a"] + 1})
+    assert (moved - led.predict(noise, parents)).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("generator", "message"),
+    [
+        (lambda: spatial({"a": cf.Continuous(), "q": cf.Continuous()}), "reads a, b, c, and this .* listens to a, q"),
+        (lambda: spatial(image=cf.Image(1, 16, 16)), r"reads images of shape \(1, 8, 8\), and .* draws \(1, 16, 16\)"),
+        (lambda: spatial(schedule="cosine"), "knows the noise of schedule='linear', and .* 'cosine'"),
+        (lambda: spatial(null_probability=0.0), "without parents and without a code"),
+        (lambda: shifted(spatial()), "other means or spreads"),
+    ],
+)
+def test_a_projector_of_other_factors_is_refused(generator, message):
+    leader = built()
+    with pytest.raises(ValueError, match="two fitted mechanisms"):
+        leader.leading(spatial())
+    leader.fitted = True
+    with pytest.raises(ValueError, match=message):
+        leader.leading(generator())
+
+
+def shifted(generator):
+    generator.features.mean[1] += 0.5
+    return generator
+
+
 def test_asked_by_the_parents_it_is_a_conditional_model(rows):
     image, parents = rows
     mechanism = built().but(by="parents", omega=2.0)
@@ -133,7 +182,9 @@ def test_cycles_are_counted():
         ({"structure": {"a": ["b"], "b": ["a"]}}, "has a cycle"),
         ({"scale": "big"}, "expected scale in"),
         ({"by": "both"}, "expected by='nscm' or 'parents'"),
-        ({"size": -1.0}, "expected size >= 0"),
+        ({"size": -1.0}, "expected a finite size >= 0"),
+        ({"size": float("nan")}, "expected a finite size >= 0"),
+        ({"size": float("inf")}, "expected a finite size >= 0"),
         ({"omega": 2.0}, "omega=2.0 is of by='parents'"),
     ],
 )
