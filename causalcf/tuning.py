@@ -16,6 +16,7 @@ from causalcf import storage
 from causalcf.diffusion.readers import as_reader
 from causalcf.interventions import do
 from causalcf.mechanisms.base import Parents, Recipe
+from causalcf.mechanisms.diffusion import Diffusion
 from causalcf.mechanisms.vae import Variational
 from causalcf.networks.classifier import Predictor
 from causalcf.rows import Dataset, Table
@@ -71,9 +72,10 @@ def fine_tune(
     scm.graph.require(node)
     mechanism = scm.mechanisms[node]
     if not isinstance(mechanism, Variational):
+        instead = "; a diffusion model is corrected when it is asked, by steer(readers)"
         raise TypeError(
-            f"fine_tune: {node} is a {type(mechanism).__name__}, which cannot be differentiated through; it takes a "
-            "VAE or HVAE; a diffusion model is corrected when it is asked, by steer(readers)"
+            f"fine_tune: {node} is a {type(mechanism).__name__}; it takes a VAE or HVAE"
+            f"{instead if isinstance(mechanism, Diffusion) else ''}"
         )
     scm.mechanism(node)  # raises where it is not fitted
     parents = scm.graph.parents(node)

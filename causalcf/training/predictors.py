@@ -135,20 +135,22 @@ def _fitted(
 KINDS: dict[str, Callable[..., Predictor]] = {kind.__name__: kind for kind in (Classifier, Regressor, SmoothClassifier)}
 
 
-def save_predictor(network: Predictor, folder: Path) -> None:
+def save_predictor(network: Predictor, folder: str | Path) -> None:
     """Write a predictor in half precision: config.json and weights.safetensors."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in network.state_dict().items()}
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / "weights.safetensors")
     (folder / "config.json").write_text(json.dumps({"type": type(network).__name__, "options": network.options}) + "\n")
 
 
-def load_predictor(folder: Path) -> Predictor:
+def load_predictor(folder: str | Path) -> Predictor:
     """Read a predictor that `save_predictor` wrote.
 
     Raises:
         ValueError: files that are damaged or hold something else.
     """
+    folder = Path(folder)
     try:
         config = json.loads((folder / "config.json").read_text())
         network = KINDS[config["type"]](**config["options"])
