@@ -161,22 +161,36 @@ class MorphoDigits:
         split: "train" (1197 handwritten sources), "val" (200) or "test" (400).
         rows: how many rows; several rows may share a source, with other attributes.
         seed: of the attributes.
+        digits: which digits, for example the pair (3, 8) that a classifier is to tell apart; by default all ten.
 
     Example:
         >>> data = MorphoDigits("test", rows=8)
         >>> data[:2]["image"].shape
         torch.Size([2, 1, 28, 28])
+        >>> sorted(set(MorphoDigits("test", rows=40, digits=(3, 8)).columns(["digit"])["digit"].tolist()))
+        [3, 8]
     """
 
     graph = GRAPH
 
-    def __init__(self, split: Literal["train", "val", "test"] = "train", rows: int = 10_000, seed: int = 0) -> None:
+    def __init__(
+        self,
+        split: Literal["train", "val", "test"] = "train",
+        rows: int = 10_000,
+        seed: int = 0,
+        digits: Sequence[int] | None = None,
+    ) -> None:
         if split not in SPLITS:
             raise ValueError(f"MorphoDigits: expected split 'train', 'val' or 'test', got {split!r}")
         if not 0 < rows <= 1_000_000_000:
             raise ValueError(f"MorphoDigits: expected rows between 1 and a thousand million, got {rows}")
         self.split, self.rows, self.seed = split, rows, seed
+        if digits is not None and (not digits or any(digit not in range(10) for digit in digits)):
+            raise ValueError(f"MorphoDigits: expected digits from 0 to 9, got {digits!r}; write digits=(3, 8)")
         self._lines, self._labels = sources()
+        first, last = SPLITS[split]
+        wanted = torch.isin(self._labels[first:last], torch.tensor(list(range(10) if digits is None else digits)))
+        self._sources = first + wanted.nonzero()[:, 0]
 
     def __len__(self) -> int:
         return self.rows
@@ -201,14 +215,13 @@ class MorphoDigits:
         return {**rows, "id": units.ids}
 
     def _source(self, ids: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        first, last = SPLITS[self.split]
         position = ids.cpu() - OFFSET[self.split]
         if position.min() < 0 or position.max() >= self.rows:
             raise ValueError(
                 f"MorphoDigits: id {int(ids[0])} is no row of the {self.split} split; "
                 "use the data set the rows came from"
             )
-        return first + position % (last - first)
+        return self._sources[position % len(self._sources)]
 
     def draw(self, ids: Int[Tensor, " batch"], attributes: Rows) -> Float[Tensor, "batch 1 28 28"]:
         """The images of the rows with these ids under other attributes: the image's own equation."""

@@ -126,6 +126,21 @@ def test_sequences_compose_and_there_and_back_is_the_row(data, rows):
     torch.testing.assert_close(back["image"], rows["image"], atol=5e-3, rtol=0)
 
 
+def test_a_pair_of_digits_is_drawn_from_the_same_handwriting():
+    pair = MorphoDigits("val", rows=300, seed=1, digits=(3, 8))
+    rows, every = pair[:], MorphoDigits("val", rows=200, seed=1)[:]
+    assert set(rows["digit"].tolist()) == {3, 8}
+    count = int(((every["digit"] == 3) | (every["digit"] == 8)).sum())
+    first = {name: value[:count] for name, value in rows.items()}
+    drawn = pair.draw(rows["id"][count : 2 * count], first)  # handwriting comes again, with other attributes
+    torch.testing.assert_close(drawn, first["image"])
+    assert (pair.draw(rows["id"][1 : count + 1], first) - first["image"]).abs().max() > 0.5
+    again = pair.true_counterfactual(pair[7:9], do(thickness=3.0))
+    torch.testing.assert_close(again["digit"], rows["digit"][7:9])
+    with pytest.raises(ValueError, match=r"expected digits from 0 to 9, got \(3, 12\)"):
+        MorphoDigits(digits=(3, 12))
+
+
 def test_what_nobody_knows_is_refused(data, rows):
     assert not data.knows(do(digit=3))
     assert data.knows(do(thickness=3.0))
