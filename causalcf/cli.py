@@ -1,4 +1,4 @@
-"""The command line: `causalcf demo`, `fit`, `counterfactual`, `evaluate` and `graph`."""
+"""The command line: `causalcf demo`, `fit`, `counterfactual`, `evaluate`, `explain` and `graph`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import causalcf as cf
 from causalcf import plot
 from causalcf.data import MorphoDigits
 from causalcf.demo import demonstrate, morphodigits, oracles
+from causalcf.explaining import explain
 from causalcf.reading import BUILT_IN, read_action, read_file, read_graph, read_model, read_rows
 from causalcf.scm import SCM
 from causalcf.storage import write_text
@@ -194,8 +195,9 @@ def graph(*, graph: Path | None = None, model: str | None = None, out: Path = Pa
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    command.__name__: command for command in (demo, fit, counterfactual, evaluate, graph)
+    command.__name__: command for command in (demo, fit, counterfactual, evaluate, explain, graph)
 }
+REPEATED = ("do", "option", "prompt")  # options that may come again, which a signature cannot say
 
 
 # ---- what the arguments mean
@@ -237,10 +239,12 @@ def _parser() -> ArgumentParser:
         documented = docstring_parser.parse(inspect.getdoc(command) or "")
         description = f"{documented.short_description}\n\n{documented.long_description or ''}".strip()
         child = ArgumentParser(description=description, formatter_class=_Help)
-        child.add_function_arguments(command, as_group=False, skip={"do"})
+        given = inspect.signature(command).parameters
+        child.add_function_arguments(command, as_group=False, skip=set(REPEATED))
         for parameter in documented.params:
-            if parameter.arg_name == "do":  # an option that may come again, which the signature cannot say
-                child.add_argument("--do", action="append", type=str, required=True, help=parameter.description)
+            if (flag := parameter.arg_name) in REPEATED:
+                needed = given[flag].default is inspect.Parameter.empty
+                child.add_argument(f"--{flag}", action="append", type=str, required=needed, help=parameter.description)
         commands.add_subcommand(name, child, help=documented.short_description)
     return parser
 
@@ -262,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"causalcf: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("causalcf: interrupted; what was trained up to the last checkpoint is kept", file=sys.stderr)
+        print("causalcf: interrupted; what was finished up to then is kept", file=sys.stderr)
         return 130
     return 0
 

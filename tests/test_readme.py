@@ -20,8 +20,13 @@ QUICK = {
 
 @pytest.fixture
 def block():
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    return code
+    return blocks()[0]
+
+
+def blocks():
+    """The code of the models, and that of the explanations."""
+    models, explanations = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    return models, explanations
 
 
 def test_the_code_runs_as_it_stands_but_for_its_size(block, tmp_path, monkeypatch, capsys):
@@ -43,10 +48,24 @@ def test_the_code_runs_as_it_stands_but_for_its_size(block, tmp_path, monkeypatc
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_explanations_run_as_they_stand_but_for_their_steps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = blocks()[1]
+    for original, quick in {"steps=100, depth=50": "steps=8, depth=2, scales=(8.0,)", "rows=60": "rows=20"}.items():
+        assert code.count(original) == 1
+        code = code.replace(original, quick)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["found"].predicted.unique().tolist() == [7]
+    assert names["found"].target.unique().tolist() == [9]
+    assert (tmp_path / "explanations.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "explanations.html").read_text().count("<tr>") == 1 + len(names["found"])
+
+
 def test_the_code_is_short_and_no_line_is_wide(block):
     lines = [line for line in block.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert len(lines) <= 32
-    assert max(map(len, block.splitlines())) <= 110
+    assert max(map(len, "\n".join(blocks()).splitlines())) <= 110
 
 
 def test_numbers_are_explained_in_the_words_of_the_report():

@@ -3,6 +3,7 @@
 from causalcf.explain.ace import ACE as ACE
 from causalcf.explain.attributes import Changes as Changes
 from causalcf.explain.attributes import changes as changes
+from causalcf.explain.bulk import explain_all as explain_all
 from causalcf.explain.dime import DiME as DiME
 from causalcf.explain.explainer import Explainer as Explainer
 from causalcf.explain.explanation import Explanation as Explanation
@@ -12,7 +13,9 @@ from causalcf.explain.gradients import IntegratedGradients as IntegratedGradient
 from causalcf.explain.gradients import SmoothGrad as SmoothGrad
 from causalcf.explain.ldce import LDCE as LDCE
 from causalcf.explain.maskdime import MaskDiME as MaskDiME
+from causalcf.explain.page import page as page
 from causalcf.explain.queries import label as label
+from causalcf.explain.record import record as record
 from causalcf.explain.repairs import Repair as Repair
 from causalcf.explain.repairs import gain as gain
 from causalcf.explain.repairs import repair as repair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from causalcf.diffusion.ancestral import Draw
 from causalcf.diffusion.masks import moved
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
-from causalcf.explain.queries import Query, decided, probability
+from causalcf.explain.probe import refuse_misfit
+from causalcf.explain.queries import Query, decided, probability, refuse_held
 from causalcf.units import Units, unit_ids
 
 Parity = Literal["published"] | None
@@ -113,20 +115,53 @@ class Explainer(ABC):
             ids: one integer per row, which with the seed decides its noise; by default a digest of the image.
             locked: places that must not change, where the method has masks that can be locked; see `diverse`.
         """
-        if images.ndim != 4 or not images.is_floating_point() or not images.isfinite().all():
-            raise ValueError(f"images: expected finite floats of shape (B, C, H, W), got {tuple(images.shape)}")
-        if len(images) == 0 or images.min() < 0 or images.max() > 1:
-            raise ValueError("images: expected at least one row, with values in [0, 1]; divide grey levels by 255")
+        queries = self.queries(classifier, generator, images, target)
+        refuse_held(torch.cat([query.predicted == query.target for query in queries]))
         ids = unit_ids({"image": images}) if ids is None else ids
         if len(ids) != len(images):
             raise ValueError(f"ids: expected one per row, {len(images)}, got {len(ids)}")
         parts = []
+        for number, query in enumerate(queries):
+            index = slice(number * self.batch, (number + 1) * self.batch)
+            shut = None if locked is None else locked[index]
+            parts.append(self._batch(query, generator, images[index], ids[index], shut))
+        return Explanation.joined(parts)
+
+    def queries(
+        self,
+        classifier: Any,
+        generator: Generator,
+        images: Float[Tensor, "batch channel height width"],
+        target: int | Tensor | None = None,
+    ) -> list[Query]:
+        """What `explain` is to answer, one query per batch; nothing is drawn.
+
+        Args:
+            classifier: as for `explain`.
+            generator: as for `explain`.
+            images: as for `explain`.
+            target: as for `explain`.
+
+        Raises:
+            ValueError: images that are none, a classifier, a target or a generator that does not fit them, or no
+                gradient to follow.
+            TypeError: the classifier gives no tensor.
+            FloatingPointError: logits, gradients or what the generator says are not finite.
+        """
+        if images.ndim != 4 or not images.is_floating_point() or not images.isfinite().all():
+            raise ValueError(f"images: expected finite floats of shape (B, C, H, W), got {tuple(images.shape)}")
+        if len(images) == 0 or images.min() < 0 or images.max() > 1:
+            raise ValueError("images: expected at least one row, with values in [0, 1]; divide grey levels by 255")
+        if isinstance(target, Tensor) and target.ndim == 1 and len(target) != len(images):
+            raise ValueError(f"target: expected one class per row, {len(images)}, got {len(target)}")
+        queries = []
         for start in range(0, len(images), self.batch):
             index = slice(start, start + self.batch)
             aim = target[index] if isinstance(target, Tensor) and target.ndim == 1 else target
-            shut = None if locked is None else locked[index]
-            parts.append(self._batch(classifier, generator, images[index], aim, ids[index], shut))
-        return Explanation.joined(parts)
+            queries.append(Query(classifier, images[index], aim))
+        queries[0].through(getattr(self, "surrogate", None)).refuse_flat(images)
+        refuse_misfit(generator, images)
+        return queries
 
     def diverse(
         self,
@@ -167,14 +202,15 @@ class Explainer(ABC):
     @torch.no_grad()
     def _batch(
         self,
-        classifier: Any,
+        query: Query,
         generator: Generator,
         images: Tensor,
-        target: int | Tensor | None,
         ids: Tensor,
         locked: Tensor | None,
     ) -> Explanation:
-        began, query = time.perf_counter(), Query(classifier, images, target)
+        began = time.perf_counter()
+        if images.is_cuda:
+            torch.cuda.reset_peak_memory_stats(images.device)
         factual, units = generator.codec.encode(images), Units(ids, self.seed)
         rows = torch.arange(len(images), device=images.device)
         found, where = images.clone(), torch.zeros_like(images[:, :1], dtype=torch.bool)
@@ -199,6 +235,9 @@ class Explainer(ABC):
             forward[left.cpu()] += generator.forward / len(left)
             backward[left.cpu()] += generator.backward / len(left)
         seconds = torch.full((len(images),), (time.perf_counter() - began) / len(images))
+        memory = torch.full((len(images),), math.nan, dtype=torch.float64)
+        if images.is_cuda:
+            memory.fill_(torch.cuda.max_memory_allocated(images.device))
         about = {"method": type(self).__name__, **self.options()}
         return Explanation(
             images,
@@ -214,5 +253,6 @@ class Explainer(ABC):
             backward,
             ids,
             seconds,
+            memory,
             about,
         )

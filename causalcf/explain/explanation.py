@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Explanation:
         backward: those of them that were differentiated.
         ids: which rows these are; with the seed they decide all noise.
         seconds: of the whole batch, per row.
+        memory: of a GPU, the most that was held while the batch was explained, bytes; NaN elsewhere.
         about: the method, its options and the seed.
     """
 
@@ -51,6 +53,7 @@ class Explanation:
     backward: Float[Tensor, " batch"]
     ids: Int[Tensor, " batch"]
     seconds: Float[Tensor, " batch"]
+    memory: Float[Tensor, " batch"]
     about: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -100,4 +103,6 @@ class Explanation:
         path = Path(folder)
         if not (path / NUMBERS).exists():
             raise FileNotFoundError(f"{path} holds no explanation; expected {NUMBERS}, as Explanation.save writes it")
-        return cls(**load_file(path / NUMBERS), about=json.loads((path / ABOUT).read_text()))
+        tensors = load_file(path / NUMBERS)
+        tensors.setdefault("memory", torch.full_like(tensors["seconds"], math.nan))  # was not written at first
+        return cls(**tensors, about=json.loads((path / ABOUT).read_text()))

@@ -27,6 +27,8 @@ class Generator:
         prediction: what the network outputs, "epsilon", "v", "x0" or "flow".
         codec: from images in [0, 1] to what is diffused.
         conditions: classes -> conditions, where the network can be told the class.
+        channels: of the images it draws, where that is known.
+        size: height and width of these, where it draws no others.
         forward: rows the network was shown since `count` was called.
         backward: those of them that were differentiated.
     """
@@ -37,6 +39,8 @@ class Generator:
     prediction: str = "epsilon"
     codec: Codec = field(default_factory=Pixels)
     conditions: Conditions | None = None
+    channels: int | None = None
+    size: tuple[int, int] | None = None
     forward: int = field(default=0, init=False)
     backward: int = field(default=0, init=False)
 

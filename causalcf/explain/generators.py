@@ -52,5 +52,14 @@ def from_scm(scm: SCM, node: str = "image", label: str | None = None) -> Generat
             return features({**given, label: classes}, len(classes))
 
         conditions = told
-    schedule = Schedule(mechanism.schedule)
-    return Generator(network, network.null.detach(), schedule, mechanism.prediction, Pixels(), conditions)
+    schedule, (channels, *size) = Schedule(mechanism.schedule), mechanism.variable.shape
+    return Generator(
+        network,
+        network.null.detach(),
+        schedule,
+        mechanism.prediction,
+        Pixels(),
+        conditions,
+        channels,
+        (size[0], size[1]),
+    )

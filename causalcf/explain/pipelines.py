@@ -121,7 +121,8 @@ def from_diffusers(
             part.requires_grad_(False).eval()
     codec = Pixels() if autoencoder is None else Latents(autoencoder, kind.multiple)
     nothing, conditions = kind.options(prompts, classes, null)
-    return Generator(_Network(network, kind.told, kind.multiple), nothing, *scheduled, codec, conditions)
+    channels = codec.seen if isinstance(codec, Latents) else network.config.in_channels
+    return Generator(_Network(network, kind.told, kind.multiple), nothing, *scheduled, codec, conditions, channels)
 
 
 def _scheduled(scheduler: Any) -> tuple[NoiseSchedule, str] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -80,7 +80,19 @@ class Query:
 
     def logits(self, images: Tensor) -> Float[Tensor, "batch ..."]:
         """What the classifier says, `(B,)` for two classes."""
-        logits = self.classifier(images)
+        shown = tuple(images.shape)
+        try:
+            logits = self.classifier(images)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError) as error:  # of a layer or a guard in the middle of a network
+            said = str(error).strip().partition("\n")[0]
+            raise ValueError(f"classifier: it does not take images of shape {shown}, {images.dtype}: {said}") from error
+        if not isinstance(logits, Tensor):
+            raise TypeError(
+                f"classifier: expected logits, a tensor, got {type(logits).__name__}; of a model that answers with "
+                "more, pass lambda images: model(images).logits"
+            )
         if logits.ndim == 2 and logits.shape[1] == 1:
             logits = logits[:, 0]
         if logits.ndim not in (1, 2) or len(logits) != len(images):
@@ -91,6 +103,22 @@ class Query:
         if not logits.isfinite().all():
             raise FloatingPointError("classifier: its logits are not finite; does it expect images in [0, 1]?")
         return logits
+
+    def refuse_flat(self, images: Float[Tensor, "batch channel height width"]) -> None:
+        """Raise if no gradient of the logits reaches an image."""
+        with torch.enable_grad():
+            leaf = images[:1].detach().requires_grad_()
+            loss = self.loss(leaf, torch.zeros(1, dtype=torch.int64, device=images.device), "logit").sum()
+            gradient = torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
+        if gradient is None:
+            raise ValueError(
+                "classifier: no gradient of its logits reaches the image, and explanations follow that; leave out "
+                "torch.no_grad(), .detach(), .numpy() and argmax, or explain with SCE(surrogate=...)"
+            )
+        if not gradient.isfinite().all():
+            raise FloatingPointError(
+                "classifier: the gradient of its logits is not finite; look for logarithms, roots and divisions near 0"
+            )
 
     def loss(self, images: Tensor, rows: Tensor, form: LossForm) -> Float[Tensor, " batch"]:
         """What guidance lowers: minus the target's logit, or minus the logarithm of its probability."""
@@ -113,3 +141,18 @@ def probability(logits: Float[Tensor, "batch ..."], target: Int[Tensor, " batch"
     if logits.ndim == 1:
         return torch.where(target == 1, logits, -logits).sigmoid()
     return logits.softmax(1).gather(1, target[:, None])[:, 0]
+
+
+def refuse_held(held: Bool[Tensor, " batch"]) -> None:
+    """Raise if the classifier decides some rows for their target already: there is nothing to explain.
+
+    Args:
+        held: of all rows, which these are.
+    """
+    rows = held.nonzero()[:, 0].tolist()
+    if rows:
+        first = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        raise ValueError(
+            f"target: {len(rows)} of {len(held)} rows are decided for it already (row {first}); leave them out, or ask "
+            "for another class"
+        )

@@ -413,7 +413,8 @@ def test_what_a_pipeline_cannot_be_told_is_refused(images):
         with pytest.raises(ValueError, match="this generator cannot be told a class"):
             LDCE(steps=T).explain(classifier, from_diffusers(double(make)), images)
     with pytest.raises(ValueError, match="class 1: this generator was told what 1 classes are"):
-        LDCE(steps=T).explain(classifier, from_diffusers(double(sd_pipeline), PROMPTS[:1]), images, target=1)
+        dark = images[classifier(images) < 0]
+        LDCE(steps=T).explain(classifier, from_diffusers(double(sd_pipeline), PROMPTS[:1]), dark, target=1)
 
 
 @pytest.mark.parametrize(

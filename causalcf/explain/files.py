@@ -1,0 +1,216 @@
+"""What explanations begin with, read from files: a classifier, and a folder of images. No pickle is ever opened."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import runpy
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor, nn
+
+from causalcf.networks.classifier import Regressor
+from causalcf.pretrained import load_judge, predictor_names
+from causalcf.training.predictors import load_predictor
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+ARCHIVES = (".pt", ".pt2", ".pth", ".ts", ".torchscript")
+FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+PICKLE = """it is a pickle, as torch.save writes it, and no pickle is opened here: it may run any code. Write
+  torch.jit.trace(model.eval(), images).save("classifier.pt")  or
+  torch.export.save(torch.export.export(model.eval(), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},)),
+                    "classifier.pt2")
+or name a function that makes the model and loads its weights, classifier.py:load"""
+
+
+def read_classifier(name: str) -> Callable[[Tensor], Tensor]:
+    """A classifier by the name of a predictor that ships, its folder, its archive, or the function that makes it.
+
+    Args:
+        name: a predictor that ships; the folder that `save_predictor` wrote; a file of TorchScript or `torch.export`,
+            which is known by its content; or `file.py:function`, which is run and returns a module.
+
+    Returns:
+        Images in [0, 1] -> logits, in eval mode.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no classifier; or it is a pickle, which is not opened.
+    """
+    if name in predictor_names():
+        return _deciding(load_judge(name), name)
+    source, _, function = name.rpartition(":")
+    if source.endswith(".py"):
+        return _made(Path(source), function)
+    path = Path(name)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"classifier: there is no file or folder {path}; give one, file.py:function, or one of the predictors that "
+            f"ship, {', '.join(predictor_names())}"
+        )
+    if path.is_dir():
+        return _deciding(load_predictor(path), name)
+    if path.suffix == ".py":
+        raise ValueError(f"classifier: which function of {path} makes it? Write {path}:function")
+    return _archive(path)
+
+
+def _deciding(network: nn.Module, name: str) -> nn.Module:
+    if isinstance(network, Regressor):
+        raise ValueError(
+            f"classifier: {name} reads a number, {network.reads or 'a continuous attribute'}; give classes"
+        )
+    return network.eval()
+
+
+def _made(path: Path, function: str) -> Callable[[Tensor], Tensor]:
+    """What a function of a Python file returns."""
+    if not path.is_file():
+        raise FileNotFoundError(f"classifier: there is no file {path}")
+    try:
+        found: Any = runpy.run_path(str(path)).get(function)
+        made = found() if callable(found) else None
+    except Exception as error:
+        raise ValueError(f"classifier: {path}:{function} does not run: {type(error).__name__}: {error}") from error
+    if not callable(made):
+        got = f"returns {type(made).__name__}" if callable(found) else "is not there"
+        raise ValueError(f"classifier: {path}:{function} {got}; define def {function}(): return model")
+    return made.eval() if isinstance(made, nn.Module) else cast("Callable[[Tensor], Tensor]", made)
+
+
+def _archive(path: Path) -> Callable[[Tensor], Tensor]:
+    """A module in TorchScript or of torch.export."""
+    names = set()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = {entry.partition("/")[2] for entry in archive.namelist()}
+    elif path.suffix in ARCHIVES:
+        raise ValueError(f"classifier: {path} is no archive of torch, or one cut short; if not, {PICKLE}")
+    try:
+        if "constants.pkl" in names:
+            return torch.jit.load(path, map_location="cpu").eval()
+        if "archive_format" in names and not any("_obj_" in Path(entry).name for entry in names):
+            with _weights_only():
+                return torch.export.load(path).module()
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0]
+        raise ValueError(f"classifier: {path} cannot be read: {said}; save it again") from error
+    if any(entry.endswith(".pkl") or "_obj_" in Path(entry).name for entry in names):
+        raise ValueError(f"classifier: {path} is not read: {PICKLE}")
+    raise ValueError(
+        f"classifier: {path} is neither TorchScript nor of torch.export, nor a folder of save_predictor; write "
+        "file.py:function for a model made by code"
+    )
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Have torch refuse, rather than unpickle, whatever in an archive is not a tensor."""
+    before = os.environ.get(FORCE)
+    os.environ[FORCE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(FORCE)
+        if before is not None:
+            os.environ[FORCE] = before
+
+
+@dataclass(frozen=True)
+class Album:
+    """The images of a folder.
+
+    Attributes:
+        images: in [0, 1], in the order of their names.
+        ids: digests of their names, which decide their noise.
+        names: of the files, without ending.
+    """
+
+    images: Float[Tensor, "batch channel height width"]
+    ids: Int[Tensor, " batch"]
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: Tensor) -> Album:
+        """Some of them."""
+        return Album(self.images[index], self.ids[index], [self.names[row] for row in index.tolist()])
+
+
+def read_images(folder: str | Path, rows: int | None = None, channels: int | None = None) -> Album:
+    """The PNG and JPEG files of a folder, in the order of their names.
+
+    Args:
+        folder: of the files; others in it are left alone, and so are folders.
+        rows: how many, from the first on; by default all.
+        channels: 1 or 3; by default 1 if no image has colours.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no image in it.
+        ValueError: an image cannot be read, has another size than the first, colours where grey is wanted, or
+            transparent places; or two would have the same name.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise FileNotFoundError(f"images: there is no folder {path}")
+    if rows is not None and rows < 1:
+        raise ValueError(f"images: expected at least one row, got {rows}")
+    inside = sorted(entry for entry in path.iterdir() if entry.is_file())
+    files = [entry for entry in inside if entry.suffix.lower() in ENDINGS][:rows]
+    if not files:
+        others = f"it has {', '.join(entry.name for entry in inside[:3])}" if inside else "it is empty"
+        raise FileNotFoundError(f"images: there is no PNG or JPEG file in {path}; {others}")
+    names: dict[str, Path] = {}
+    for file in files:
+        if file.stem in names:
+            raise ValueError(f"images: {names[file.stem].name} and {file.name} differ by their ending only; rename one")
+        names[file.stem] = file
+    arrays = [_pixels(file) for file in files]
+    for file, array in zip(files, arrays, strict=True):
+        if array.shape[:2] != arrays[0].shape[:2]:
+            high, wide, *_ = array.shape
+            raise ValueError(
+                f"images: {file.name} is {wide} wide and {high} high, {files[0].name} is {arrays[0].shape[1]} and "
+                f"{arrays[0].shape[0]}; bring all to one size"
+            )
+    coloured = [bool((array != array[..., :1]).any()) for array in arrays]
+    channels = channels or (3 if any(coloured) else 1)
+    if channels == 1 and any(coloured):
+        raise ValueError(
+            f"images: {files[coloured.index(True)].name} has colours, and the generator draws grey images; choose "
+            "another, or make them grey"
+        )
+    images = torch.from_numpy(np.stack([array[..., :channels] for array in arrays])).movedim(-1, 1).contiguous()
+    return Album(images, torch.tensor([_digest(file.name) for file in files]), list(names))
+
+
+def _pixels(file: Path) -> np.ndarray:
+    """An image as floats, `(H, W, 3)`."""
+    try:
+        with Image.open(file) as opened:
+            opened.load()
+            image = ImageOps.exif_transpose(opened)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"images: {file.name} cannot be read ({error}); convert it to PNG, or take it away") from None
+    if image.mode.startswith("I;16"):  # Pillow cuts these off at 255 where it converts
+        deep = np.asarray(image, dtype=np.float32) / 65535
+        return np.repeat(deep[..., None], 3, 2)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"images: {file.name} has 32 bits a pixel, and no white that is known; save it with 8")
+    if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        raise ValueError(f"images: {file.name} has transparent places; put it on a background")
+    return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)

@@ -1,0 +1,188 @@
+"""The command `causalcf explain`: from files to explanations, pictures and a report."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from causalcf import explain as library
+from causalcf import plot
+from causalcf.explain.explainer import Explainer
+from causalcf.explain.files import read_classifier, read_images
+from causalcf.explain.generators import Generator, from_diffusers, from_scm
+from causalcf.plot.sheet import pictures
+from causalcf.pretrained import pretrained_names
+from causalcf.reading import read_model
+from causalcf.storage import write_text
+
+KINDS: tuple[type[Explainer], ...] = (
+    library.DiME,
+    library.FastDiME,
+    library.MaskDiME,
+    library.ACE,
+    library.LDCE,
+    library.SCE,
+    library.SCELiteHQ,
+)
+METHODS = {kind.__name__.lower(): kind for kind in KINDS}
+ELSEWHERE = ("batch", "seed", "surrogate", "perceptual", "options")  # options of their own, or no text could say them
+DRAWN = 12  # images of the grid
+
+
+def explain(
+    *,
+    images: Path,
+    classifier: str,
+    generator: str,
+    method: str = "maskdime",
+    target: int | None = None,
+    label: int | None = None,
+    option: list[str] | None = None,
+    prompt: list[str] | None = None,
+    parent: str | None = None,
+    out: Path = Path("explanation"),
+    rows: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Explain a classifier by counterfactual images.
+
+    Writes grid.png and report.html, pictures and numbers of each image; record.csv, a line per image;
+    counterfactuals/, the images themselves; and the folder of an Explanation. Killed and started again with the same
+    arguments, it goes on where it was. Images that are decided for the target already are left out, and named.
+
+    Args:
+        images: Folder of PNG or JPEG files of one size, the one that classifier and generator read.
+        classifier: Images in [0, 1] to logits. A file of TorchScript or torch.export; "file.py:function", which is
+            run and returns a module; a folder of save_predictor; or a predictor that ships. Pickles are not opened.
+        generator: Name of a model that ships, such as morphodigits-spatial; the folder of a fitted one, with a
+            SpatialDiffusion; or a local folder of a diffusers pipeline, with weights in safetensors.
+        method: One of dime, fastdime, maskdime, ace, ldce, sce, scelitehq.
+        target: Class to reach, a number. By default the other one of two.
+        label: Of a classifier with many labels, which one to explain; it then has two classes.
+        option: Of the method, such as "depth=30" or "scales=8,10"; give --option again for another.
+        prompt: What a pipeline that reads text is told of a class; once for each class, in their order. LDCE needs it.
+        parent: What a model of ours is told of a class: which discrete parent of the image it is. LDCE needs it.
+        out: Folder of all that is written, and of the work done so far.
+        rows: How many images, in the order of their names; by default all.
+        batch: Images at a time; by default what the method has.
+        seed: Decides all noise, together with the files' names.
+        device: Such as "cpu" or "cuda"; "auto" takes a GPU if there is one.
+    """
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"--out: {out} is a file; give a folder")
+    explainer = read_method(method, option or [], batch, seed)
+    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    decides = read_classifier(classifier)
+    decides = decides.to(place) if isinstance(decides, nn.Module) else decides
+    decides = decides if label is None else library.label(decides, label)
+    draws = read_generator(generator, prompt, parent, place)
+    album = read_images(images, rows, draws.channels)
+    queries = explainer.queries(decides, draws, album.images.to(place), target)
+    held = torch.cat([query.predicted == query.target for query in queries]).cpu()
+    if held.all():
+        raise ValueError(
+            f"--target: the classifier decides all {len(album)} images for {target} already; ask for another class"
+        )
+    if held.any():
+        away = [album.names[row] for row in held.nonzero()[:, 0].tolist()]
+        print(f"left out, decided for {target} already: {', '.join(away)}")
+        album = album[(~held).nonzero()[:, 0]]
+    data = {"image": album.images, "id": album.ids}
+    found = library.explain_all(explainer, decides, draws, data, target, folder=out, progress=True)
+    found.save(out, pictures=False)
+    (out / "counterfactuals").mkdir(exist_ok=True)
+    for name, values in zip(album.names, pictures(found.counterfactuals), strict=True):
+        Image.fromarray((255 * values).round().astype("uint8")).save(out / "counterfactuals" / f"{name}.png")
+    plot.explanations(found, rows=DRAWN, names=album.names).savefig(out / "grid.png")
+    write_text(out / "record.csv", library.record(found, album.names))
+    write_text(out / "report.html", library.page(found, album.names, title=f"{classifier}, explained"))
+    print(f"\n{found}")
+    print(f"\nwrote {out / 'grid.png'}, {out / 'report.html'}, {out / 'record.csv'}, {out / 'counterfactuals'}")
+
+
+def read_method(name: str, options: Sequence[str], batch: int | None, seed: int) -> Explainer:
+    """A method by its name, with options as texts, `name=value`."""
+    kind = METHODS.get(name.lower().replace("-", "").replace("_", ""))
+    if kind is None:
+        raise ValueError(f"--method: there is no {name!r}; {_choice(name, list(METHODS))}")
+    known = _options(kind)
+    given: dict[str, Any] = {"seed": seed} if batch is None else {"seed": seed, "batch": batch}
+    for text in options:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise ValueError(f"--option {text!r}: expected name=value, such as depth=30")
+        if key not in known:
+            raise ValueError(f"--option: {kind.__name__} has no {key!r}; {_choice(key, list(known))}")
+        given[key] = _value(key, value, known[key])
+    return kind(**given)
+
+
+def read_generator(name: str, prompts: Sequence[str] | None, parent: str | None, device: torch.device) -> Generator:
+    """A generator by the name of a model that ships, or a folder."""
+    path = Path(name)
+    if name not in pretrained_names() and (path / "model_index.json").is_file():
+        if parent is not None:
+            raise ValueError(f"--parent: {path} is a pipeline of diffusers, which has none; write --prompt")
+        from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, and most have no pipeline
+
+        # weights in safetensors alone, and no code that lies beside them
+        pipeline = DiffusionPipeline.from_pretrained(
+            path, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+        return from_diffusers(pipeline.to(device), prompts)
+    if prompts:
+        raise ValueError(f"--prompt: {name} is a model of causalcf, which reads no text; write --parent")
+    scm = read_model(name)
+    images = scm.graph.images
+    if len(images) != 1:
+        raise ValueError(f"--generator: {name} has the images {', '.join(images) or '(none)'}; expected exactly one")
+    scm.mechanism(images[0]).to(device)
+    return from_scm(scm, images[0], parent)
+
+
+def _options(kind: type[Explainer]) -> dict[str, inspect.Parameter]:
+    """What can be said of a method in a line, with what its bases know."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in kind.__mro__:
+        if base in (Explainer, object) or "__init__" not in vars(base):
+            continue
+        own = inspect.signature(base).parameters
+        found = {**{name: entry for name, entry in own.items() if name not in ELSEWHERE}, **found}
+        if "options" not in own:
+            break
+    return found
+
+
+def _value(name: str, text: str, parameter: inspect.Parameter) -> Any:
+    """The value that a text writes, of the kind of the default."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    default = parameter.default
+    if isinstance(default, tuple):
+        value = tuple(value) if isinstance(value, tuple | list) else (value,)
+        fits = all(isinstance(part, int | float) for part in value)
+    elif isinstance(default, float):
+        fits = isinstance(value, int | float)
+    else:
+        fits = default is None or isinstance(value, type(default))
+    if not fits or isinstance(value, bool):
+        written = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        raise ValueError(f"--option {name}: {text!r} does not fit; the default is {name}={written}")
+    return value
+
+
+def _choice(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"write one of {', '.join(known)}{f'; did you mean {close[0]!r}?' if close else ''}"

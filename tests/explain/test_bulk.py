@@ -1,0 +1,246 @@
+"""Explaining into a folder: however the work was cut, and by whom, the answers are the same to the last bit."""
+
+import csv
+import io
+import json
+import math
+import shutil
+
+import pytest
+import torch
+
+from causalcf.explain import SCE, Explanation, FastDiME, SmoothGrad, explain_all, record
+from causalcf.explain.generators import Generator
+
+FEW = {"steps": 10, "depth": 3, "scales": (0.1, 50.0)}
+IDS = torch.arange(5) + 70
+
+
+@pytest.fixture
+def explainer():
+    return FastDiME(**FEW, batch=2)
+
+
+@pytest.fixture
+def rows(images):
+    return {"image": images, "id": IDS, "label": torch.zeros(5)}
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopping(generator, after):
+    """A generator whose process is killed after so many evaluations of its network."""
+
+    def network(x, timestep, condition):
+        network.left -= 1
+        if network.left < 0:
+            raise Stopped
+        return generator.network(x, timestep, condition)
+
+    network.left = after
+    return Generator(network, generator.null, generator.schedule)
+
+
+def assert_same(one, other):
+    for name in ("images", "counterfactuals", "mask", "after", "scale", "forward", "ids", "target", "flipped"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+def asked(explainer, classifier, generator, rows, folder, **options):
+    return explain_all(explainer, classifier, generator, rows, folder=folder, **options)
+
+
+def test_it_is_what_explain_says(explainer, classifier, generator, rows, images, tmp_path):
+    whole = asked(explainer, classifier, generator, rows, tmp_path / "runs" / "a")
+    assert_same(whole, explainer.explain(classifier, generator, images, ids=IDS))
+    assert whole.about["method"] == "FastDiME"
+
+
+def test_rows_without_ids_have_those_of_explain(explainer, classifier, generator, images, tmp_path):
+    twice = torch.cat([images[:3], images[:2]])
+    whole = asked(explainer, classifier, generator, {"image": twice}, tmp_path)
+    assert_same(whole, explainer.explain(classifier, generator, twice))
+    assert len(set(whole.ids.tolist())) == 5
+
+
+@pytest.mark.parametrize("after", [12, 18, 24])
+def test_killed_and_started_again_gives_the_same_bits(explainer, classifier, generator, rows, tmp_path, after):
+    whole = asked(explainer, classifier, generator, rows, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        asked(explainer, classifier, stopping(generator, after), rows, tmp_path / "cut")
+    done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "parts").glob("0*")}
+    assert len(done) < 3
+    assert_same(asked(explainer, classifier, generator, rows, tmp_path / "cut"), whole)
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "parts").iterdir()}
+    assert len(kept) == 3
+    assert done.items() <= kept.items()
+
+
+def test_finished_rows_are_not_explained_again(explainer, classifier, generator, rows, tmp_path, monkeypatch):
+    whole = asked(explainer, classifier, generator, rows, tmp_path)
+    monkeypatch.setattr(FastDiME, "attempt", lambda *_: pytest.fail("explained again"))
+    assert_same(asked(explainer, classifier, generator, rows, tmp_path), whole)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_shards_join_to_the_whole_with_the_same_bits(
+    explainer, classifier, generator, rows, tmp_path, monkeypatch, count
+):
+    whole = asked(explainer, classifier, generator, rows, tmp_path / "whole")
+    parts = [
+        asked(explainer, classifier, generator, rows, tmp_path / "cut", shard=(number, count))
+        for number in reversed(range(count))
+    ]
+    assert sorted(row for part in parts for row in part.ids.tolist()) == IDS.tolist()
+    monkeypatch.setattr(FastDiME, "attempt", lambda *_: pytest.fail("explained again"))
+    assert_same(asked(explainer, classifier, generator, rows, tmp_path / "cut"), whole)
+
+
+def test_with_a_batch_of_one_shards_take_rows_in_turn(classifier, generator, rows, tmp_path):
+    one = asked(FastDiME(**FEW, batch=1), classifier, generator, rows, tmp_path, shard=(1, 3))
+    assert one.ids.tolist() == [71, 74]
+
+
+def test_a_data_set_is_read_a_batch_at_a_time(explainer, classifier, generator, rows, tmp_path):
+    class Data:
+        asked = 0
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            found = {name: value[index] for name, value in rows.items()}
+            Data.asked = max(Data.asked, len(found["id"]))
+            return found
+
+    found = asked(explainer, classifier, generator, Data(), tmp_path / "data")
+    assert_same(found, asked(explainer, classifier, generator, rows, tmp_path / "mapping"))
+    assert Data.asked == 2
+
+
+def test_more_rows_may_follow(explainer, classifier, generator, rows, tmp_path):
+    few = {name: value[:3] for name, value in rows.items()}
+    asked(explainer, classifier, generator, few, tmp_path)
+    assert_same(
+        asked(explainer, classifier, generator, rows, tmp_path),
+        asked(explainer, classifier, generator, rows, tmp_path / "afresh"),
+    )
+
+
+def test_a_folder_with_the_answers_to_another_question_is_refused(explainer, classifier, generator, rows, tmp_path):
+    asked(explainer, classifier, generator, rows, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = Generator(lambda *given: 1.01 * generator.network(*given), generator.null, generator.schedule)
+    brighter = {**rows, "image": rows["image"].clone()}
+    brighter["image"][4, 0, 0, 0] += 1e-6
+    aims = torch.zeros(5, dtype=torch.int64)
+    for change, message in [
+        ({"explainer": FastDiME(**{**FEW, "depth": 4}, batch=2)}, "depth was 3, is 4"),
+        ({"explainer": FastDiME(**FEW, batch=2, seed=1)}, "seed was 0, is 1"),
+        ({"explainer": FastDiME(**FEW, batch=3)}, "batch was 2, is 3"),
+        ({"explainer": SCE(steps=10, batch=2)}, "method was 'FastDiME', is 'SCE'"),
+        ({"explainer": FastDiME(**FEW, batch=2, perceptual=lambda x: x.flatten(1))}, "the perceptual gives other"),
+        ({"classifier": lambda images: 1.001 * classifier(images)}, "the classifier gives other answers"),
+        ({"classifier": SmoothGrad(classifier_of_squares, samples=2)}, "the classifier gives other answers"),
+        ({"generator": other}, "the generator gives other answers"),
+        ({"rows": brighter}, "00000004-00000005 explains other images, ids or targets than rows 4 to 4"),
+        ({"rows": {**rows, "id": IDS + 1}}, "explains other images, ids or targets than rows 0 to 1"),
+        ({"target": 0}, "target was None, is 0"),
+        ({"target": aims}, "target was None, is one per row"),
+    ]:
+        given = {"explainer": explainer, "classifier": classifier, "generator": generator, "rows": rows, **change}
+        with pytest.raises(ValueError, match=message):
+            explain_all(**given, folder=tmp_path)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def classifier_of_squares(images):
+    return 20 * (images[..., :4].square().mean((1, 2, 3)) - images[..., 4:].square().mean((1, 2, 3)))
+
+
+def test_a_classifier_is_told_by_its_gradient_too(explainer, generator, rows, tmp_path):
+    asked(explainer, classifier_of_squares, generator, rows, tmp_path)
+    with pytest.raises(ValueError, match="the classifier gives other answers"):
+        asked(explainer, SmoothGrad(classifier_of_squares, samples=2), generator, rows, tmp_path)
+
+
+def test_other_targets_are_refused(explainer, classifier, generator, rows, tmp_path):
+    def three(images):
+        return torch.stack([images.amax((1, 2, 3)), images.mean((1, 2, 3)), -images.mean((1, 2, 3))], 1)
+
+    aims = torch.tensor([1, 2, 1, 2, 1])
+    found = asked(explainer, three, generator, rows, tmp_path, target=aims)
+    assert found.target.tolist() == aims.tolist()
+    with pytest.raises(ValueError, match="00000002-00000004 explains other images, ids or targets"):
+        asked(explainer, three, generator, rows, tmp_path, target=torch.tensor([1, 2, 2, 2, 1]))
+
+
+def test_damaged_files_are_named(explainer, classifier, generator, rows, tmp_path):
+    asked(explainer, classifier, generator, rows, tmp_path)
+    part = tmp_path / "parts" / "00000002-00000004"
+    (part / "explanation.safetensors").write_bytes(b"\xff" * 20)
+    with pytest.raises(
+        ValueError, match=r"00000002-00000004 is damaged .*; delete it, and its rows are explained again"
+    ):
+        asked(explainer, classifier, generator, rows, tmp_path)
+    shutil.rmtree(part)
+    assert len(asked(explainer, classifier, generator, rows, tmp_path)) == 5
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"plan\.json is damaged"):
+        asked(explainer, classifier, generator, rows, tmp_path)
+
+
+def test_nothing_is_drawn_if_any_row_is_wrong(explainer, classifier, generator, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(FastDiME, "attempt", lambda *_: pytest.fail("sampled"))
+    last = {**rows, "image": rows["image"].clone()}
+    last["image"][4] += 1
+    other = {**rows, "image": rows["image"].clone()}
+    other["image"][3] = other["image"][3].flip(-1)
+    for given, options, message in [
+        (last, {}, r"values in \[0, 1\]; divide grey levels by 255"),
+        (other, {"target": 0}, r"1 of 5 rows are decided for it already \(row 3\)"),
+        (rows, {"target": torch.zeros(4, dtype=torch.int64)}, "one class per row, 5, got 4"),
+        (rows, {"shard": (3, 3)}, "expected .i, n. with 0 <= i < n"),
+        (rows, {"shard": (3, 4)}, "5 rows are 3 batches of 2, and none is left for shard 3 of 4"),
+        (rows, {"node": "face"}, "expected face, got id, image, label; write node="),
+        ({**rows, "id": IDS[:3]}, {}, "5 images come with 3 ids"),
+        ({"image": rows["image"][:0]}, {}, "at least one row"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            asked(explainer, classifier, generator, given, tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file; give explain_all a folder"):
+        asked(explainer, classifier, generator, rows, tmp_path / "file")
+
+
+def test_the_record_has_a_line_per_row(explainer, classifier, generator, rows, tmp_path):
+    found = asked(explainer, classifier, generator, rows, tmp_path)
+    lines = list(csv.DictReader(io.StringIO(record(found, ["a", "b", "c", "d", 'e, "f"']))))
+    assert [line["name"] for line in lines] == ["a", "b", "c", "d", 'e, "f"']
+    for row, line in enumerate(lines):
+        assert int(line["id"]) == IDS[row]
+        assert (int(line["predicted"]), int(line["target"]), int(line["flipped"])) == (1, 0, int(found.flipped[row]))
+        change = (found.counterfactuals[row] - found.images[row]).abs().mean().item()
+        assert float(line["l1"]) == pytest.approx(change, rel=1e-5)
+        assert float(line["mask"]) == pytest.approx(found.mask[row].double().mean().item(), rel=1e-5)
+        assert float(line["after"]) == pytest.approx(found.after[row].item(), rel=1e-5)
+        assert (float(line["scale"]), float(line["forward"])) == (found.scale[row], found.forward[row])
+        assert float(line["seconds"]) > 0
+        assert line["memory"] == ""
+    found.memory[:] = 2.0**33
+    assert record(found).splitlines()[1].endswith(f",{2**33}")
+    with pytest.raises(ValueError, match="a name for each of 5 rows, got 1"):
+        record(found, ["a"])
+
+
+def test_explanations_of_before_the_memory_was_measured_are_read(explainer, classifier, generator, images, tmp_path):
+    found = explainer.explain(classifier, generator, images, ids=IDS)
+    tensors = {name: tensor for name, tensor in found._tensors().items() if name != "memory"}
+    from safetensors.torch import save_file
+
+    save_file(tensors, tmp_path / "explanation.safetensors")
+    (tmp_path / "explanation.json").write_text(json.dumps(found.about))
+    assert all(math.isnan(held) for held in Explanation.load(tmp_path).memory.tolist())

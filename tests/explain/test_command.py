@@ -1,0 +1,413 @@
+"""The command: from a folder of images to pictures and a report, and what it says of files that are something else."""
+
+import csv
+import os
+import pickle
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import causalcf as cf
+from causalcf import explaining
+from causalcf import mechanisms as M
+from causalcf.cli import main
+from causalcf.explain import Explanation
+from causalcf.explain.files import FORCE, read_classifier, read_images
+from causalcf.networks.classifier import Classifier, Regressor
+from causalcf.training.predictors import save_predictor
+
+CODE = """
+import torch
+def halves():
+    def logits(images):
+        return 20 * (images[..., :4].mean((1, 2, 3)) - images[..., 4:].mean((1, 2, 3)))
+    return logits
+def three():
+    return lambda images: 9 * torch.stack([images.mean((1, 2, 3)), images.amax((1, 2, 3)), images.amin((1, 2, 3))], 1)
+def flat():
+    return lambda images: images.detach().mean((1, 2, 3)) - 0.5
+def whole():
+    return lambda images: images.mean()[None]
+def wild():
+    return lambda images: images.mean((1, 2, 3)) / 0
+def pair():
+    return lambda images: (images, images)
+def narrow():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 8), torch.nn.Flatten())
+def nothing():
+    return None
+def broken():
+    raise KeyError("weights")
+"""
+QUICK = ("--option", "steps=6", "--option", "depth=2", "--option", "scales=50")
+
+
+class Halves(nn.Module):
+    def forward(self, images):
+        return 20 * (images[..., :4].mean((1, 2, 3)) - images[..., 4:].mean((1, 2, 3)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four images brighter on the left and one on the right, a model with an untrained network, classifiers."""
+    folder = tmp_path_factory.mktemp("explain")
+    (folder / "images").mkdir()
+    random = np.random.default_rng(0)
+    for name in "abcde":
+        grey = random.integers(40, 180, (8, 8), dtype=np.uint8)
+        grey[:, slice(4, 8) if name == "e" else slice(0, 4)] += 60
+        Image.fromarray(grey).save(folder / "images" / f"{name}.png")
+    (folder / "images" / "notes.txt").touch()
+    (folder / "code.py").write_text(CODE)
+    graph = cf.CausalGraph("label -> image", label=cf.Binary(), image=cf.Image(1, 8, 8))
+    scm = cf.SCM(graph, {"image": M.SpatialDiffusion(widths=(8, 8), steps=2)})
+    torch.manual_seed(0)
+    scm.mechanisms["image"].initialise(0)
+    scm.mechanisms["image"].network.unet.conv_out.weight.data *= 0.05
+    for mechanism in scm.mechanisms.values():
+        mechanism.fitted = True
+    scm.save(folder / "model")
+    return folder
+
+
+def run(folder, *more, **change):
+    given = {
+        "--images": folder / "images",
+        "--classifier": f"{folder / 'code.py'}:halves",
+        "--generator": folder / "model",
+        **{f"--{name}": value for name, value in change.items()},
+    }
+    arguments = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
+    return main(["explain", *arguments, *QUICK, *map(str, more)])
+
+
+def test_it_writes_the_explanation_and_its_pictures(folder, tmp_path, capsys):
+    out = tmp_path / "deep" / "out"
+    assert run(folder, out=out, method="fastdime", batch=2) == 0
+    found = Explanation.load(out)
+    album = read_images(folder / "images")
+    explainer = cf.explain.FastDiME(steps=6, depth=2, scales=(50,), batch=2)
+    draws = cf.explain.generators.from_scm(cf.SCM.load(folder / "model"))
+    expected = explainer.explain(Halves(), draws, album.images, ids=album.ids)
+    assert torch.equal(found.counterfactuals, expected.counterfactuals)
+    assert found.predicted.tolist() == [1, 1, 1, 1, 0]
+    for name, became in zip("abcde", found.counterfactuals, strict=True):
+        with Image.open(out / "counterfactuals" / f"{name}.png") as image:
+            seen = np.asarray(image.convert("L")) / 255
+        np.testing.assert_allclose(seen, became[0].numpy(), atol=0.501 / 255)
+    lines = list(csv.DictReader((out / "record.csv").read_text().splitlines()))
+    assert [line["name"] for line in lines] == list("abcde")
+    assert (out / "grid.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "report.html").read_text().count("<tr>") == 6
+    assert "FastDiME: 5 rows" in capsys.readouterr().out
+
+
+def test_killed_and_started_again_it_goes_on(folder, tmp_path, monkeypatch, capsys):
+    assert run(folder, out=tmp_path / "whole", batch=2) == 0
+    monkeypatch.setattr(explaining.library.MaskDiME, "attempt", stops_after(1, explaining.library.MaskDiME.attempt))
+    assert run(folder, out=tmp_path / "cut", batch=2) == 130
+    assert not (tmp_path / "cut" / "report.html").exists()
+    assert "finished" in capsys.readouterr().err
+    monkeypatch.setattr(
+        explaining.library.MaskDiME, "attempt", stops_after(2, explaining.library.MaskDiME.attempt.kept)
+    )
+    assert run(folder, out=tmp_path / "cut", batch=2) == 0
+    one, other = (Explanation.load(tmp_path / name) for name in ("whole", "cut"))
+    assert torch.equal(one.counterfactuals, other.counterfactuals)
+    assert run(folder, out=tmp_path / "cut", batch=2, seed=1) == 2
+    assert "seed was 0, is 1; choose another folder" in capsys.readouterr().err
+
+
+def stops_after(count, attempt):
+    def counted(self, *given):
+        counted.left -= 1
+        if counted.left < 0:
+            raise KeyboardInterrupt
+        return attempt(self, *given)
+
+    counted.left, counted.kept = count, attempt
+    return counted
+
+
+def test_images_that_need_no_explanation_are_left_out_and_named(folder, tmp_path, capsys):
+    assert run(folder, out=tmp_path / "out", target=0) == 0
+    assert "left out, decided for 0 already: e\n" in capsys.readouterr().out
+    assert Explanation.load(tmp_path / "out").predicted.tolist() == [1, 1, 1, 1]
+    assert run(folder, out=tmp_path / "none", target=1, rows=4) == 2
+    assert "decides all 4 images for 1 already" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("method", explaining.METHODS)
+def test_every_method_is_known(method):
+    explainer = explaining.read_method(method, [], 3, 7)
+    assert type(explainer).__name__.lower() == method
+    assert (explainer.batch, explainer.seed) == (3, 7)
+    known = explaining._options(type(explainer))
+    assert not set(explaining.ELSEWHERE) & set(known)
+    assert explaining.read_method(method, [f"steps={known['steps'].default}"], None, 0).steps == known["steps"].default
+
+
+def test_ldce_is_told_the_parent(folder, tmp_path, capsys):
+    options = {"out": tmp_path / "out", "method": "ldce", "rows": 2}
+    few = ("--option", "strength=0.5")
+    arguments = ["explain", "--images", folder / "images", "--classifier", f"{folder / 'code.py'}:halves"]
+    arguments += ["--generator", folder / "model", "--option", "steps=6", *few]
+    arguments += [part for name, value in options.items() for part in (f"--{name}", value)]
+    assert main([*map(str, arguments), "--parent", "label"]) == 0
+    assert Explanation.load(tmp_path / "out").about["method"] == "LDCE"
+    assert main([str(part) for part in arguments[:-6]] + ["--method", "ldce", "--out", str(tmp_path / "b")]) == 2
+    assert "cannot be told a class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["depth=30"], {"depth": 30}),
+        (["scales=8, 10"], {"scales": (8, 10)}),
+        (["scales=4"], {"scales": (4,)}),
+        (["distance=0"], {"distance": 0}),
+        (["loss=log-probability", "masking=2+"], {"loss": "log-probability", "masking": "2+"}),
+        (["parity=published", "warmup=3"], {"parity": "published", "warmup": 3}),
+    ],
+)
+def test_the_grammar_of_options(texts, expected):
+    explainer = explaining.read_method("Fast-DiME", texts, None, 0)
+    assert {name: getattr(explainer, name) for name in expected} == expected
+
+
+# ---- classifiers
+
+
+def test_a_classifier_is_the_same_in_every_kind_of_file(folder, tmp_path):
+    images = read_images(folder / "images").images
+    expected = Halves()(images)
+    torch.jit.trace(Halves(), images).save(tmp_path / "traced.pt")
+    shapes = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(Halves(), (images,), dynamic_shapes=shapes), tmp_path / "exported.pt2")
+    for name in ("traced.pt", "exported.pt2"):
+        found = read_classifier(str(tmp_path / name))
+        torch.testing.assert_close(found(images[:3]), expected[:3])
+        leaf = images.clone().requires_grad_()
+        assert torch.autograd.grad(found(leaf).sum(), leaf)[0].abs().min() > 0
+    torch.testing.assert_close(read_classifier(f"{folder / 'code.py'}:halves")(images), expected)
+    network = Classifier(1, 2, widths=(4, 4)).eval()
+    save_predictor(network, tmp_path / "ours")
+    ours = read_classifier(str(tmp_path / "ours"))
+    torch.testing.assert_close(ours(images), network(images), atol=1e-2, rtol=0)
+    assert not ours.training
+    assert read_classifier("morphodigits-digit")(torch.rand(1, 1, 28, 28)).shape == (1, 10)
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, (Bomb.path,)
+
+
+def test_no_pickle_is_opened(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Bomb, "path", str(tmp_path / "ran"), raising=False)
+    torch.save(Bomb(), tmp_path / "new.pt")
+    torch.save(Bomb(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb()))
+    images = read_images(folder / "images").images
+    exported = tmp_path / "whole.pt2"
+    torch.export.save(torch.export.export(Halves(), (images,)), exported)
+    with zipfile.ZipFile(exported) as source:
+        held = {name: source.read(name) for name in source.namelist()}
+    torch.save(Bomb(), tmp_path / "bomb")
+    for place, (member, content) in enumerate(
+        [
+            ("/sample_inputs/model.pt", (tmp_path / "bomb").read_bytes()),
+            ("/constants/opaque_obj_0", pickle.dumps(Bomb())),
+        ]
+    ):
+        with zipfile.ZipFile(tmp_path / f"export-{place}.pt2", "w") as target:
+            replaced = [name for name in held if name.endswith(member)]
+            for name, old in held.items():
+                target.writestr(name, content if name in replaced else old)
+            if not replaced:
+                target.writestr(f"whole/data{member}", content)
+    for name in ("new.pt", "old.pth", "plain.pt", "export-0.pt2", "export-1.pt2"):
+        try:
+            read_classifier(str(tmp_path / name))
+        except ValueError as error:
+            assert "no pickle is opened here" in str(error) or name == "export-0.pt2"
+        else:
+            assert name == "export-0.pt2"
+        assert not (tmp_path / "ran").exists(), name
+    assert FORCE not in os.environ
+    with pytest.raises(FileExistsError):  # it does go off where pickles are opened
+        (tmp_path / "ran").mkdir()
+        pickle.loads((tmp_path / "plain.pt").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("code.py:flat", "no gradient of its logits reaches the image"),
+        ("code.py:whole", "expected logits of shape (5,) or (5, classes), got (1,)"),
+        ("code.py:wild", "its logits are not finite"),
+        ("code.py:pair", "expected logits, a tensor, got tuple"),
+        ("code.py:narrow", "does not take images of shape (5, 1, 8, 8)"),
+        ("code.py:three", "knows 3 classes; say which one to reach"),
+        ("code.py:nothing", "returns NoneType; define def nothing(): return model"),
+        ("code.py:broken", "does not run: KeyError: 'weights'"),
+        ("code.py:missing", "is not there; define def missing(): return model"),
+        ("code.py", "which function of"),
+        ("nowhere.py:f", "there is no file"),
+        ("nowhere.pt", "there is no file or folder"),
+        ("model", "holds no predictor"),
+        ("numbers", "reads a number, thickness; give classes"),
+        ("cut.pt", "cut short"),
+        ("text.zip", "neither TorchScript nor of torch.export"),
+        ("fixed.pt2", "does not take images of shape (5, 1, 8, 8)"),
+    ],
+)
+def test_a_classifier_that_does_not_fit_is_answered_before_sampling(
+    folder, tmp_path, capsys, monkeypatch, name, expected
+):
+    save_predictor(Regressor(1, widths=(4,), reads="thickness"), folder / "numbers")
+    (folder / "cut.pt").write_bytes(b"PK\x03\x04 and then nothing")
+    with zipfile.ZipFile(folder / "text.zip", "w") as archive:
+        archive.writestr("a/b.txt", "c")
+    if name == "fixed.pt2":
+        torch.export.save(torch.export.export(Halves(), (torch.rand(2, 1, 8, 8),)), folder / name)
+    answered(folder, tmp_path, capsys, monkeypatch, expected, classifier=folder / name)
+
+
+def answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change):
+    """The command says so in a line, draws nothing and writes nothing."""
+    for kind in explaining.KINDS:
+        monkeypatch.setattr(kind, "attempt", lambda *_: pytest.fail("sampled"))
+    assert run(folder, *more, **{"out": tmp_path / "out", **change}) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("causalcf: ")
+    assert expected in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+# ---- generators, methods and options
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"generator": "morphodigits-spatial"}, "it draws images of 1 by 28 by 28"),
+        ({"generator": "morphodigits-semantic"}, "expected a SpatialDiffusion"),
+        ({"generator": "nowhere"}, "ships"),
+        ({"method": "mask-dim"}, "there is no 'mask-dim'; write one of dime, fastdime, maskdime"),
+        ({"target": 2}, "knows the classes 0 to 1, got 2 to 2"),
+        ({"label": 1}, "without label 1"),
+        ({"parent": "labl"}, "expected a discrete parent of image as label, got 'labl'"),
+        ({"prompt": "a smile"}, "which reads no text; write --parent"),
+        ({"option": "dept=3"}, "MaskDiME has no 'dept'"),
+        ({"option": "seed=3"}, "MaskDiME has no 'seed'"),
+        ({"option": "depth"}, "expected name=value"),
+        ({"option": "depth=few"}, "'few' does not fit; the default is depth=60"),
+        ({"option": "depth=2.5"}, "'2.5' does not fit"),
+        ({"option": "scales=a,b"}, "does not fit; the default is scales=8.0,10.0,15.0"),
+        ({"option": "depth=9"}, "expected 2 <= depth < steps, got depth=9"),
+        ({"rows": 0}, "at least one row, got 0"),
+        ({"images": "nowhere"}, "there is no folder nowhere"),
+    ],
+    ids=lambda value: "=".join(map(str, *value.items())) if isinstance(value, dict) else "",
+)
+def test_what_does_not_fit_is_answered_before_sampling(folder, tmp_path, capsys, monkeypatch, change, expected):
+    if "option" in change:
+        more, change = ("--option", change["option"]), {}
+    elif "prompt" in change:
+        more, change = ("--prompt", change["prompt"]), {}
+    else:
+        more = ()
+    answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change)
+
+
+def test_a_pipeline_is_read_from_its_folder_without_pickles(folder, tmp_path, monkeypatch):
+    import diffusers
+
+    seen = {}
+
+    def from_pretrained(path, **options):
+        seen.update(options, path=path)
+        blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "norm_num_groups": 4}
+        network = diffusers.UNet2DModel(8, 1, 1, block_out_channels=(8,), **blocks)
+        return diffusers.DDPMPipeline(network, diffusers.DDPMScheduler())
+
+    monkeypatch.setattr(diffusers, "DiffusionPipeline", SimpleNamespace(from_pretrained=from_pretrained))
+    (tmp_path / "model_index.json").write_text("{}")
+    assert explaining.read_generator(str(tmp_path), None, None, torch.device("cpu")).channels == 1
+    assert seen == {
+        "path": tmp_path,
+        "local_files_only": True,
+        "use_safetensors": True,
+        "trust_remote_code": False,
+    }
+    with pytest.raises(ValueError, match="which has none; write --prompt"):
+        explaining.read_generator(str(tmp_path), None, "label", torch.device("cpu"))
+
+
+# ---- images
+
+
+def picture(path, *size, mode="RGB", value=0.5):
+    deep = 65535 if mode == "I;16" else 255
+    colours = {"RGB": (int(deep * value), 0, 10), "RGBA": (9, 9, 9, 128), "LA": (9, 255)}
+    if mode == "I;16":
+        Image.fromarray(np.full(size[::-1], int(deep * value), dtype=np.uint16)).save(path)
+    else:
+        Image.new(mode, size, colours.get(mode, int(deep * value))).save(path)
+
+
+def test_images_are_read_in_the_order_of_their_names_whatever_their_kind(tmp_path):
+    picture(tmp_path / "b.png", 8, 6, mode="L", value=0.4)
+    picture(tmp_path / "a.png", 8, 6, mode="I;16", value=0.3)
+    picture(tmp_path / "c.png", 8, 6, mode="LA")
+    (tmp_path / "aa.png").mkdir()
+    album = read_images(tmp_path)
+    assert album.names == ["a", "b", "c"]
+    assert album.images.shape == (3, 1, 6, 8)
+    torch.testing.assert_close(album.images[:, 0, 0, 0], torch.tensor([0.3, 0.4, 9 / 255]), atol=2e-3, rtol=0)
+    picture(tmp_path / "d.JPG", 8, 6, value=0.8)
+    album = read_images(tmp_path)
+    assert album.images.shape == (4, 3, 6, 8)
+    assert album.images[3, :, 3, 3].tolist() == pytest.approx([0.8, 0, 10 / 255], abs=0.03)
+    assert album.images[0, 0].equal(album.images[0, 2])
+    assert read_images(tmp_path, rows=2, channels=3).images.shape == (2, 3, 6, 8)
+    (tmp_path / "a.png").unlink()
+    assert read_images(tmp_path).ids.tolist() == album.ids[1:].tolist()
+
+
+def test_a_photograph_stands_upright(tmp_path):
+    image = Image.new("L", (8, 4))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert read_images(tmp_path).images.shape == (1, 1, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "expected"),
+    [
+        ({}, {}, "no PNG or JPEG file in .*; it is empty"),
+        ({"a.gif": ("L", 8, 8)}, {}, "no PNG or JPEG file in .*; it has a.gif"),
+        ({"a.png": None}, {}, "a.png cannot be read .*; convert it to PNG, or take it away"),
+        ({"a.png": ("L", 8, 8), "b.png": ("L", 8, 9)}, {}, "b.png is 8 wide and 9 high, a.png is 8 and 8"),
+        ({"a.png": ("L", 8, 8), "a.jpg": ("L", 8, 8)}, {}, "a.jpg and a.png differ by their ending only"),
+        ({"a.png": ("RGB", 8, 8)}, {"channels": 1}, "a.png has colours, and the generator draws grey"),
+        ({"a.png": ("RGBA", 8, 8)}, {}, "a.png has transparent places"),
+    ],
+)
+def test_images_that_cannot_be_taken_are_named(tmp_path, files, options, expected):
+    for name, kind in files.items():
+        if kind is None:
+            (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+        else:
+            picture(tmp_path / name, *kind[1:], mode=kind[0])
+    with pytest.raises((ValueError, FileNotFoundError), match=expected):
+        read_images(tmp_path, **options)
