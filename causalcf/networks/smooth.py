@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,6 +51,25 @@ class SmoothClassifier(Predictor):
     ) -> None:
         super().__init__(channels, 1 if outputs is None else outputs, widths, reads, stage=unnormalised, dropout=0.0)
         self.options = {"channels": channels, "outputs": outputs, "widths": list(widths), "reads": reads}
+
+    @torch.no_grad()
+    def standardise(self, images: Float[Tensor, "batch channel height width"]) -> None:
+        """Scale and shift the convolutions, so that on these images every channel has mean 0 and variance 1.
+
+        It is an initialisation by data (Salimans and Kingma, "Weight Normalization", 2016), and gives a network without
+        normalisation the start of one that has it.
+
+        Args:
+            images: in [0, 1].
+        """
+        x = 2 * images.to(self.head.weight) - 1
+        for layer in self.body:
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                out = layer(x)
+                mean, spread = out.mean((0, 2, 3)), out.std((0, 2, 3)).clamp_min(1e-4)
+                layer.weight.div_(spread.reshape(-1, 1, 1, 1))
+                layer.bias.sub_(mean).div_(spread)
+            x = layer(x)
 
     def forward(self, image: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch ..."]:
         """Logits, in the form that `outputs` says."""

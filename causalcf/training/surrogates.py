@@ -25,6 +25,7 @@ from causalcf.training.predictors import Precision
 from causalcf.training.steps import Batches, derived_seed
 from causalcf.units import Units
 
+FIRST = 128  # images that the weights begin with
 ADVICE = "lower rate, or divide the classifier's logits by a temperature if they are large"
 
 Images = Float[Tensor, "batch channel height width"]
@@ -271,6 +272,7 @@ def distil(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmoothClassifier(sample.shape[1], outputs, widths)
+        network.standardise(rows[list(range(min(FIRST, len(rows))))]["image"].cpu())
         training = _Distillation(network, ask, rows, terms, (steps, batch, seed, rate))
         with quiet():
             L.Trainer(
