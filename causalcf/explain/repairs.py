@@ -15,7 +15,7 @@ from causalcf.explain.attributes import Changes, Reader, changes, read
 from causalcf.explain.explainer import Explainer
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
-from causalcf.explain.queries import decided
+from causalcf.explain.queries import Query, decided
 from causalcf.rows import Dataset
 from causalcf.training.repair import UNKNOWN, relabelled, repaired
 from causalcf.training.steps import derived_seed
@@ -139,7 +139,7 @@ def repair(
         label: the column that the classifier learned.
         rounds: how many.
         count: rows explained in each round, other ones in each.
-        target: the class of the counterfactuals; None is the other one of two.
+        target: the class of the counterfactuals, of the rows that are decided otherwise; None is the other one of two.
         readers: attribute -> what reads its class from images, so that the rounds say what changed.
         unbiased: rows without the shortcut, for accuracies and the gain.
         seed: of the choice of rows and of the training.
@@ -170,7 +170,7 @@ def repair(
     start = None if unbiased is None else accuracy(classifier, unbiased, label)
     done: list[Round] = []
     for number in range(rounds):
-        part = rows[order[number * count : (number + 1) * count].tolist()]
+        part = _askable(classifier, rows[order[number * count : (number + 1) * count].tolist()], target)
         explanation = explainer.explain(classifier, generator, part["image"], target, part.get("id"))
         labels = _judged(explanation, part[label], teacher)
         used = labels != UNKNOWN
@@ -202,6 +202,20 @@ def repair(
             )
         )
     return Repair(classifier, tuple(done), start)
+
+
+@torch.no_grad()
+def _askable(classifier: nn.Module, part: Rows, target: int | None) -> Rows:
+    """The rows that the classifier does not decide for the target anyway."""
+    if target is None:
+        return part
+    left = (Query(classifier, part["image"], target).predicted != target).nonzero()[:, 0]
+    if not len(left):
+        raise ValueError(
+            f"repair: the classifier decides all {len(part['image'])} rows of a round for class {target} already; "
+            "explain more rows, or take target=None"
+        )
+    return {name: column[left] for name, column in part.items()}
 
 
 def _judged(explanation: Explanation, label: Tensor, teacher: Teacher) -> Int[Tensor, " batch"]:
