@@ -22,22 +22,25 @@ class Changes:
         share: attribute -> share of them in which it is another.
         along: attribute -> mean of its change, +1 towards the target of the row and -1 away from it, where both have
             two classes: at +1 or -1 it stands for the target wherever it changed.
+        nothing: share of them in which no attribute is another: the classifier answered to what no reader sees, as it
+            does where the generator lets adversarial noise through.
     """
 
     rows: int
     share: Mapping[str, float]
     along: Mapping[str, float]
+    nothing: float
 
     def to_dict(self) -> dict[str, object]:
         """Plain data."""
-        return {"rows": self.rows, "share": dict(self.share), "along": dict(self.along)}
+        return {"rows": self.rows, "share": dict(self.share), "along": dict(self.along), "nothing": self.nothing}
 
     def to_markdown(self) -> str:
         """A table, what changes most often first."""
         lines = [f"| attribute | changed, of {self.rows} | with the target |", "|---|---|---|"]
         for name in sorted(self.share, key=lambda name: -self.share[name]):
             lines.append(f"| {name} | {self.share[name]:.2f} | {self.along[name]:+.2f} |")
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, f"| none of these | {self.nothing:.2f} | |"]) + "\n"
 
 
 @torch.no_grad()
@@ -65,14 +68,15 @@ def changes(explanation: Explanation, readers: Mapping[str, Reader], batch: int 
             "or its depth larger"
         )
     towards = 2 * explanation.target[flipped].cpu().double() - 1
-    share, along = {}, {}
+    share, along, same = {}, {}, torch.ones(len(flipped), dtype=torch.bool)
     for name, reader in readers.items():
         before, after = (
             read(name, reader, images[flipped], batch) for images in (explanation.images, explanation.counterfactuals)
         )
+        same &= before == after
         share[name] = (before != after).double().mean().item()
         along[name] = ((after - before).double() * towards).mean().item()
-    return Changes(len(flipped), share, along)
+    return Changes(len(flipped), share, along, same.double().mean().item())
 
 
 def read(name: str, reader: Reader, images: Tensor, batch: int = 256) -> Tensor:

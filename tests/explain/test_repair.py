@@ -133,6 +133,18 @@ def test_counterfactuals_that_flip_nothing_are_left_out(run):
     assert math.isnan(done.gain)
 
 
+def test_with_a_class_as_target_the_rows_that_are_not_decided_for_it_are_explained(run, rows):
+    explanation = run(Redrawing("bar"), target=1).rounds[0].explanation
+    assert 20 < len(explanation) < 80
+    assert set(explanation.predicted.tolist()) == {0}
+    always = Linear()
+    with torch.no_grad():
+        always.head.weight.zero_()
+        always.head.bias.fill_(5.0)
+    with pytest.raises(ValueError, match="decides all 100 rows of a round for class 1 already"):
+        run(Redrawing("bar"), classifier=always, target=1)
+
+
 def test_every_round_explains_other_rows_and_keeps_what_was_found(run, monkeypatch):
     given = []
 
@@ -186,9 +198,11 @@ def test_changes_are_of_flipped_rows_and_have_a_direction(generator, rows):
     assert found.rows == 5
     assert found.share == {"side": 0.0, "bar": 1.0, "rab": 1.0}
     assert found.along == {"side": 0.0, "bar": 1.0, "rab": -1.0}
+    assert found.nothing == 0.0
+    assert changes(explanation, {"side": side}).nothing == 1.0
     table = found.to_markdown().splitlines()
     assert table[0] == "| attribute | changed, of 5 | with the target |"
-    assert table[-1] == "| side | 0.00 | +0.00 |"
+    assert table[-2:] == ["| side | 0.00 | +0.00 |", "| none of these | 0.00 | |"]
 
 
 def test_changes_need_flips_readers_and_classes(generator, rows):
