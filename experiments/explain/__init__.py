@@ -1,0 +1,1 @@
+"""Ways of explaining a classifier of faces, compared on the same classifier, generator and rows."""
