@@ -205,7 +205,7 @@ def repair(
 
 
 @torch.no_grad()
-def _askable(classifier: nn.Module, part: Rows, target: int | None) -> Rows:
+def _askable(classifier: nn.Module, part: Mapping[str, Tensor], target: int | None) -> Mapping[str, Tensor]:
     """The rows that the classifier does not decide for the target anyway."""
     if target is None:
         return part
