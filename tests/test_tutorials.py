@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-TUTORIALS = {"sequences.md": {"sequence.png": "sequences.png"}}
+TUTORIALS = {
+    "sequences.md": {"sequence.png": "sequences.png"},
+    "explanations-and-causes.md": {"faces.png": "explanations-and-causes.png"},
+}
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", flags=re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.\d+")
 

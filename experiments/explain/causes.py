@@ -1,0 +1,209 @@
+"""Effects of attributes on a classifier of smiles, beside what its explanations change; what is measured is kept.
+
+    python -m experiments.explain.causes
+
+The effects are those of the model that the faces are drawn by. Explanations are the smallest redrawings that flip the
+classifier, which need no generator, and those of an explainer with one: a folder in `runs`, or "gaussian".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import causalcf as cf
+from causalcf.data import ToyFaces
+from causalcf.explain import changes
+from causalcf.explain.repairs import accuracy
+from causalcf.networks.classifier import Classifier
+from causalcf.training.predictors import load_predictor, save_predictor
+from causalcf.training.steps import derived_seed
+from experiments.explain.gaussian import gaussian
+from experiments.explain.readers import fit_reader
+from experiments.explain.repair import loaded
+from experiments.explain.shortcuts import LABEL, SMALL, kept
+from experiments.explain.truth import scored, smallest, smiles, true_scm
+
+CASES: dict[str, tuple[str | None, float]] = {
+    "fair": ("marker", 0.0),
+    "marker": ("marker", 0.9),
+    "eyeglasses": ("eyeglasses", 0.9),
+}
+WIDTHS = (8, 16, 32, 64)
+
+
+def summary(values: Tensor) -> dict[str, float]:
+    """Mean of one number per row, and half the width of its 95 % interval."""
+    values = values.double()
+    return {"mean": values.mean().item(), "half_width": 1.96 * values.std().item() / math.sqrt(len(values))}
+
+
+def effects(scm: cf.SCM, rows: dict[str, Tensor]) -> dict[str, Any]:
+    """Of each attribute, from absent to present: on the score, in parts, and on the smile itself.
+
+    Args:
+        scm: of `true_scm`.
+        rows: what it drew, scored.
+    """
+    world, found = scm.observe(rows), {}
+    for name in scm.graph.parents("score"):
+        absent = world.do(**{name: 0})
+        parts = cf.decompose(absent, cf.do(**{name: 1}), on="score")
+        smile = absent.do(**{name: 1})[LABEL] - absent[LABEL]
+        found[name] = {
+            "total": summary(parts.total),
+            "direct": summary(parts.direct),
+            "indirect": summary(parts.indirect),
+            "through": list(parts.mediators),
+            "on the smile": summary(smile),
+        }
+    return found
+
+
+def interventions(scm: cf.SCM, rows: dict[str, Tensor]) -> dict[str, float]:
+    """How often each attribute is another after `do(smiling = the other)`, and the score's decision."""
+    world = scm.observe(rows)
+    other = world.do(**{LABEL: 1 - rows[LABEL]})
+    shares = {name: (other[name] != rows[name]).double().mean().item() for name in scm.graph.parents("score")}
+    flipped = (other["score"] > 0.5) != (rows["score"] > 0.5)
+    return {**shares, "decision": flipped.double().mean().item()}
+
+
+def explained(
+    data: ToyFaces, rows: dict[str, Tensor], classifier: Classifier, which: str, runs: Path
+) -> dict[str, Any]:
+    """What an explainer with a generator changes."""
+    if which == "gaussian":
+        generator = gaussian(kept(ToyFaces("train", rows=2000, shortcut=data.shortcut))[:]["image"])
+    else:
+        generator = loaded(which if Path(which).is_dir() else runs / which)
+    explanation = cf.explain.MaskDiME(**SMALL).explain(classifier, generator, rows["image"], ids=rows["id"])
+    found = changes(explanation, data.oracles()).to_dict() if explanation.flipped.any() else None
+    return {"generator": Path(which).name, "explainer": explanation.about, "changes": found}
+
+
+def measured(
+    case: str, rows: int, steps: int, generator: str | None, explain: int, runs: Path, seed: int, train: int
+) -> dict[str, Any]:
+    """One classifier: plain data.
+
+    Args:
+        case: its name in `CASES`.
+        rows: test rows.
+        steps: of the classifier.
+        generator: for the explainer; None leaves it out.
+        explain: rows explained by it.
+        runs: folder of models.
+        seed: of data and weights.
+        train: training rows.
+    """
+    shortcut, strength = CASES[case]
+    tied = {"shortcut": shortcut, "target": LABEL, "strength": strength, "seed": seed}
+    folder = runs / f"causes-{case}-{derived_seed(train, steps, seed) % 10**6}"
+    if not folder.is_dir():
+        seen = kept(ToyFaces("train", rows=train, **tied))
+        save_predictor(fit_reader(seen, [LABEL], widths=WIDTHS, steps=steps, seed=seed), folder)
+    classifier = load_predictor(folder)
+    assert isinstance(classifier, Classifier)
+    data, score = ToyFaces("test", rows=rows, **tied), smiles(classifier)
+    scm = true_scm(data, score)
+    seen = scored(data[:], scm)
+    found = smallest(data, seen, score)
+    shares = {name: changed[found.found].double().mean().item() for name, changed in found.changed.items()}
+    fair = ToyFaces("test", rows=rows, shortcut=shortcut, target=LABEL, seed=seed)
+    few = {name: value[:explain] for name, value in seen.items()}
+    return {
+        "case": case,
+        "shortcut": shortcut,
+        "strength": strength,
+        "rows": rows,
+        "accuracy": accuracy(classifier, data, LABEL),
+        "accuracy without the shortcut": accuracy(classifier, fair, LABEL),
+        "effects": effects(scm, seen),
+        "interventions": interventions(scm, seen),
+        "smallest": {"found": int(found.found.sum()), "share": shares},
+        "explained": None if generator is None else explained(data, few, classifier, generator, runs),
+    }
+
+
+def table(content: dict[str, Any]) -> list[str]:
+    """What one classifier answers to, attribute by attribute."""
+    effect, small, other = content["effects"], content["smallest"], content["interventions"]
+    redrawn = None if content["explained"] is None else content["explained"]["changes"]
+    said = "-" if content["explained"] is None else content["explained"]["generator"]
+    tied = "nothing" if not content["strength"] else f"{content['shortcut']}, {content['strength']:g}"
+    lines = [
+        f"## {content['case']}",
+        "",
+        f"Smiles are tied to {tied}. {content['rows']} test rows, seed {content['seed']}; accuracy "
+        f"{content['accuracy']:.3f}, without the shortcut {content['accuracy without the shortcut']:.3f}. Smallest "
+        f"redrawings were found for {small['found']} rows. After `do(smiling)` the classifier decides otherwise in "
+        f"{other['decision']:.2f} of the rows.",
+        "",
+        "| attribute | effect on the smile | on the score: total | direct | indirect | through "
+        f"| changed by do(smiling) | by the smallest redrawing | by MaskDiME, {said} |",
+        "|" + "---|" * 9,
+    ]
+    for name in sorted(effect, key=lambda name: -abs(effect[name]["total"]["mean"])):
+        parts = effect[name]
+        cells = [
+            f"{parts[part]['mean']:+.3f} ± {parts[part]['half_width']:.3f}" for part in ("total", "direct", "indirect")
+        ]
+        through = ", ".join(parts["through"]) or "-"
+        third = "-" if redrawn is None else f"{redrawn['share'][name]:.2f}"
+        shares = [f"{other[name]:.2f}", f"{small['share'][name]:.2f}", third]
+        smile = f"{parts['on the smile']['mean']:+.0f}"
+        lines.append("| " + " | ".join([name, smile, *cells, through, *shares]) + " |")
+    if redrawn is not None:
+        lines.append(f"| none of these |  |  |  |  |  |  |  | {redrawn['nothing']:.2f} of {redrawn['rows']} |")
+    return [*lines, ""]
+
+
+def main(
+    cases: list[str] = list(CASES),  # noqa: B006
+    rows: int = 100,
+    train: int = 4000,
+    steps: int = 300,
+    generator: str | None = None,
+    explain: int = 48,
+    runs: Path = Path("runs"),
+    out: Path = Path("experiments/explain/results/causes"),
+    seed: int = 0,
+) -> None:
+    """Write one JSON file per classifier, and `table.md`.
+
+    Args:
+        cases: names of classifiers: fair, marker, eyeglasses.
+        rows: test rows.
+        train: training rows of the classifiers.
+        steps: of their training.
+        generator: of the explainer, a folder or "gaussian"; without it only smallest redrawings are made.
+        explain: rows explained by it.
+        runs: folder of models.
+        out: where the files go.
+        seed: of data and weights.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for case in cases:
+        path = out / f"{case}-{'drawn' if generator is None else Path(generator).name}-{seed}.json"
+        if path.exists():
+            continue
+        content = measured(case, rows, steps, generator, explain, runs, seed, train)
+        machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        path.write_text(json.dumps({**content, "seed": seed, "machine": machine}, indent=1) + "\n")
+        print(path.stem, flush=True)
+    contents = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    text = ["# Causes and explanations", "", *(line for content in contents for line in table(content))]
+    (out / "table.md").write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    from jsonargparse import auto_cli
+
+    auto_cli(main)

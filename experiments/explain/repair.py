@@ -1,0 +1,195 @@
+"""Find the shortcut of a classifier by explaining it, and repair it; what is measured already is kept.
+
+    python -m experiments.explain.repair --part generator
+    python -m experiments.explain.repair
+    CAUSALCF_DATA=folder python -m experiments.explain.repair --part celeba
+
+`generator` trains the model of faces with and without a marker, `runs/toyfaces-marker-spatial`; killed and started
+again, it goes on. The others write one JSON file per shortcut and strength, and `table.md`. `--generator gaussian` does
+without a trained network, by a Gaussian model of the biased images themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import causalcf as cf
+from causalcf.data import ToyFaces
+from causalcf.explain import Generator, changes, gain, repair
+from causalcf.explain.generators import from_scm
+from causalcf.explain.repairs import accuracy
+from causalcf.training.repair import repaired
+from experiments.explain.gaussian import gaussian
+from experiments.explain.models import Halved, model
+from experiments.explain.readers import fit_reader
+from experiments.explain.repaired import write
+from experiments.explain.shortcuts import LABEL, SMALL, Biased, drawn, kept, photographs
+
+GENERATORS = {"toyfaces": "toyfaces-marker-spatial", "celeba": "celeba-spatial"}
+SHORTCUTS = {"toyfaces": ("marker", "eyeglasses"), "celeba": ("male",)}
+WIDTHS = (8, 16, 32, 64)  # of the classifier
+OPTIONS = {"MaskDiME": SMALL}
+ROWS, STEPS = 4000, 300  # that it learns, and how long
+SEEN = 0.5  # how closely the marker follows the smile where the generator learns it
+
+
+def train(out: Path, rows: int, steps: int | None, seed: int) -> None:
+    """Fit and save the model of faces with and without a marker."""
+    target = out / GENERATORS["toyfaces"]
+    if target.is_dir():
+        return
+    tied = {"shortcut": "marker", "target": LABEL, "strength": SEEN, "seed": seed}
+    seen = kept(ToyFaces("train", rows=rows, **tied))
+    scm = model(seen.graph, steps)
+    scm.fit(seen, ToyFaces("val", rows=200, **tied)[:], folder=target.with_name(target.name + "-fit"), seed=seed)
+    scm.save(target, overwrite=True, half=True)
+
+
+def loaded(folder: str | Path) -> Generator:
+    """The generator of a saved model, in bfloat16."""
+    scm = cf.SCM.load(folder)
+    scm.requires_grad_(False)
+    found = from_scm(scm)
+    return replace(found, network=Halved(found.network))
+
+
+def measure(
+    biased: Biased,
+    generator: Generator,
+    explainer: cf.explain.Explainer,
+    *,
+    rounds: int,
+    count: int,
+    steps: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Train a classifier on biased rows, repair it, and hold both against others.
+
+    Args:
+        biased: the rows.
+        generator: what draws counterfactuals.
+        explainer: how.
+        rounds: of the repair.
+        count: rows explained in each.
+        steps: of the training, and half of them of each fine-tuning.
+        seed: of weights, order and choice.
+
+    Returns:
+        Plain data. `accuracy` is of unbiased rows: `before` and `after` the repair, of `more training` on the same
+        rows, images and number of steps without counterfactuals, and of a classifier of `fair rows`; that one is
+        explained as well, for the shares of attributes that change where there is no shortcut.
+    """
+    classifier, fair = (
+        fit_reader(rows, [LABEL], widths=WIDTHS, steps=steps, seed=seed) for rows in (biased.train, biased.fair)
+    )
+    done = repair(
+        classifier,
+        explainer,
+        generator,
+        biased.train,
+        biased.teacher,
+        label=LABEL,
+        rounds=rounds,
+        count=count,
+        readers=biased.readers,
+        unbiased=biased.unbiased,
+        seed=seed,
+        steps=steps // 2,
+    )
+    images = torch.cat([each.explanation.images for each in done.rounds])
+    more = classifier
+    for number in range(rounds):
+        more = repaired(more, biased.train, LABEL, images, biased.teacher(images), steps=steps // 2, seed=seed + number)
+    first = done.rounds[0].explanation
+    explained = explainer.explain(fair, generator, first.images, None, first.ids)
+    found = {"before": classifier, "after": done.classifier, "more training": more, "fair rows": fair}
+    accuracies = {name: accuracy(network, biased.unbiased, LABEL) for name, network in found.items()}
+    return {
+        "rows": len(biased.train),
+        "tested": len(biased.unbiased),
+        "accuracy": accuracies,
+        "accuracy on biased rows": accuracy(classifier, biased.train, LABEL),
+        "gain": done.gain,
+        "gain of more training": gain(accuracies["before"], accuracies["more training"]),
+        "rounds": [each.to_dict() for each in done.rounds],
+        "fair changes": changes(explained, biased.readers).to_dict() if explained.flipped.any() else None,
+        "explainer": first.about,
+        "evaluations": first.forward.mean().item(),
+        "seconds": first.seconds.mean().item(),
+    }
+
+
+def main(
+    part: Literal["toyfaces", "celeba", "generator"] = "toyfaces",
+    shortcuts: list[str] | None = None,
+    strengths: list[float] = [1.0, 0.9],  # noqa: B006
+    generator: str | None = None,
+    explainer: str = "MaskDiME",
+    options: dict[str, Any] | None = None,
+    rows: int | None = None,
+    tested: int = 1000,
+    rounds: int = 1,
+    count: int = 96,
+    steps: int | None = None,
+    runs: Path = Path("runs"),
+    out: Path = Path("experiments/explain/results/repair"),
+    seed: int = 0,
+) -> None:
+    """Train the generator, or measure repairs.
+
+    Args:
+        part: what to do, or which faces.
+        shortcuts: what tells the smile; marker and eyeglasses of drawn faces, male of photographs.
+        strengths: how closely.
+        generator: a folder, or "gaussian".
+        explainer: a class of `causalcf.explain`.
+        options: of the explainer.
+        rows: training rows, of classifier or generator.
+        tested: test rows without the shortcut.
+        rounds: of a repair.
+        count: rows explained in each.
+        steps: of the classifier, 300 by default, or of the generator.
+        runs: folder of models and readers.
+        out: where the files go.
+        seed: of all.
+    """
+    if part == "generator":
+        train(runs, 10_000 if rows is None else rows, steps, seed)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for shortcut in SHORTCUTS[part] if shortcuts is None else shortcuts:
+        for strength in strengths:
+            which = generator or GENERATORS[part]
+            path = out / f"{part}-{shortcut}-{strength:g}-{Path(which).name}-{explainer}-{seed}.json"
+            if path.exists():
+                continue
+            many = ROWS if rows is None else rows
+            if part == "toyfaces":
+                biased = drawn(shortcut, strength, many, tested, seed)
+            else:
+                biased = photographs(shortcut, strength, many, tested, seed, runs)
+            if which == "gaussian":
+                draws = gaussian(biased.train[:2000]["image"])
+            else:
+                draws = loaded(which if Path(which).is_dir() else runs / which)
+            how = getattr(cf.explain, explainer)(
+                seed=seed, **(OPTIONS.get(explainer, {}) if options is None else options)
+            )
+            content = measure(biased, draws, how, rounds=rounds, count=count, steps=steps or STEPS, seed=seed)
+            named = {"data": part, "shortcut": shortcut, "strength": strength, "generator": Path(which).name}
+            machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+            path.write_text(json.dumps({**named, "seed": seed, "machine": machine, **content}, indent=1) + "\n")
+            print(path.stem, f"gain {content['gain']:.3f}", flush=True)
+            write(out)
+
+
+if __name__ == "__main__":
+    from jsonargparse import auto_cli
+
+    auto_cli(main)
