@@ -20,6 +20,7 @@ from causalcf.metrics import evaluate as evaluate
 from causalcf.pretrained import load_pretrained as load_pretrained
 from causalcf.scm import SCM as SCM
 from causalcf.sequences import sequence as sequence
+from causalcf.training.discovery import discover as discover
 from causalcf.tuning import fine_tune as fine_tune
 from causalcf.variables import Binary as Binary
 from causalcf.variables import Categorical as Categorical

@@ -32,7 +32,9 @@ class NSCMDiffusion(LedDiffusion):
     classifier-free guidance instead, `by="parents"`.
 
     Args:
-        structure: factor -> the factors it listens to; None learns it. A factor that is not named listens to none.
+        structure: factor -> the factors it listens to, one that is not named listens to none; as it is known, or as
+            `cf.discover` proposes it. None learns it, as soft gates under an acyclicity penalty; where the equations
+            have no noise, gates are known to shut.
         by: what leads prediction, the "nscm", or the "parents" as in `SpatialDiffusion`.
         scale: the form of `lambda_t`: "balanced" a priori by the norm of the Jacobian, "empirical" by that of the
             gradient, "ancestral" by the step's variance, or "constant".

@@ -13,7 +13,7 @@ from causalcf.mechanisms import Recipe
 from experiments.scenes.scene import Scene, Structure
 
 IMAGE = Recipe(
-    steps=4500, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+    steps=3000, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
 )
 VARIATIONAL = Recipe(
     steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.01, clip=50.0, ema=0.999, checkpoint=500

@@ -1,0 +1,30 @@
+"""Proposed graphs are compared with the truth, and what is found is written."""
+
+import json
+
+from experiments.scenes import graphs
+
+
+def test_both_ways_are_compared_and_written(tmp_path, monkeypatch):
+    truth = graphs.PENDULUM.structure
+
+    class Found:
+        structure, runner_up = {**truth, "sun": ["angle"]}, 0.5
+
+    monkeypatch.setattr(graphs, "discover", lambda columns, **options: Found)
+    graphs.main(rows=60, steps=2, seeds=2, confounding=[0.0], out=tmp_path)
+    found = json.loads((tmp_path / "graphs.json").read_text())["found"]
+    assert len(found) == 2 * 2 * 2
+    searched = [line for line in found if (line["scene"], line["method"]) == ("pendulum", "search")]
+    assert [line["distance"] for line in searched] == [1, 1]
+    assert "angle -> sun" in searched[0]["edges"]
+    rows = [line.split(" | ") for line in (tmp_path / "graphs.md").read_text().splitlines() if "| search |" in line]
+    assert rows[0][3] == "1, 1"
+
+
+def test_gates_are_read_where_they_are_open(monkeypatch):
+    data = graphs.FLOW.data("train", rows=64)
+    columns = {name: column.float() for name, column in data.columns(list(graphs.FLOW.ranges)).items()}
+    monkeypatch.setattr(graphs.Equations, "penalty", lambda self, sparsity: -self.adjacency().sum())
+    every = graphs.gated(columns, graphs.FLOW, seed=0, steps=30)
+    assert {len(causes) for causes in every.values()} == {3}
