@@ -26,14 +26,14 @@ from causalcf.training.predictors import load_predictor, save_predictor
 from causalcf.training.steps import derived_seed
 from experiments.explain.gaussian import gaussian
 from experiments.explain.readers import fit_reader
-from experiments.explain.repair import loaded
-from experiments.explain.shortcuts import LABEL, SMALL, kept
+from experiments.explain.repair import OPTIONS, loaded
+from experiments.explain.shortcuts import LABEL, kept
 from experiments.explain.truth import scored, smallest, smiles, true_scm
 
 CASES: dict[str, tuple[str | None, float]] = {
     "fair": ("marker", 0.0),
-    "marker": ("marker", 0.9),
-    "eyeglasses": ("eyeglasses", 0.9),
+    "marker": ("marker", 1.0),
+    "hat": ("hat", 1.0),
 }
 WIDTHS = (8, 16, 32, 64)
 
@@ -83,7 +83,9 @@ def explained(
         generator = gaussian(kept(ToyFaces("train", rows=2000, shortcut=data.shortcut))[:]["image"])
     else:
         generator = loaded(which if Path(which).is_dir() else runs / which)
-    explanation = cf.explain.MaskDiME(**SMALL).explain(classifier, generator, rows["image"], ids=rows["id"])
+    explanation = cf.explain.MaskDiME(**OPTIONS["MaskDiME"]).explain(
+        classifier, generator, rows["image"], ids=rows["id"]
+    )
     found = changes(explanation, data.oracles()).to_dict() if explanation.flipped.any() else None
     return {"generator": Path(which).name, "explainer": explanation.about, "changes": found}
 
@@ -105,7 +107,7 @@ def measured(
     """
     shortcut, strength = CASES[case]
     tied = {"shortcut": shortcut, "target": LABEL, "strength": strength, "seed": seed}
-    folder = runs / f"causes-{case}-{derived_seed(train, steps, seed) % 10**6}"
+    folder = runs / f"causes-{case}-{derived_seed(strength, train, steps, seed) % 10**6}"
     if not folder.is_dir():
         seen = kept(ToyFaces("train", rows=train, **tied))
         save_predictor(fit_reader(seen, [LABEL], widths=WIDTHS, steps=steps, seed=seed), folder)
@@ -169,7 +171,7 @@ def main(
     cases: list[str] = list(CASES),  # noqa: B006
     rows: int = 100,
     train: int = 4000,
-    steps: int = 300,
+    steps: int = 200,
     generator: str | None = None,
     explain: int = 48,
     runs: Path = Path("runs"),
@@ -179,7 +181,7 @@ def main(
     """Write one JSON file per classifier, and `table.md`.
 
     Args:
-        cases: names of classifiers: fair, marker, eyeglasses.
+        cases: names of classifiers: fair, marker, hat.
         rows: test rows.
         train: training rows of the classifiers.
         steps: of their training.

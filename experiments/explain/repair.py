@@ -29,13 +29,13 @@ from experiments.explain.gaussian import gaussian
 from experiments.explain.models import Halved, model
 from experiments.explain.readers import fit_reader
 from experiments.explain.repaired import write
-from experiments.explain.shortcuts import LABEL, SMALL, Biased, drawn, kept, photographs
+from experiments.explain.shortcuts import LABEL, Biased, drawn, kept, photographs
 
 GENERATORS = {"toyfaces": "toyfaces-marker-spatial", "celeba": "celeba-spatial"}
-SHORTCUTS = {"toyfaces": ("marker", "eyeglasses"), "celeba": ("male",)}
+SHORTCUTS = {"toyfaces": ("marker", "hat"), "celeba": ("male",)}
 WIDTHS = (8, 16, 32, 64)  # of the classifier
-OPTIONS = {"MaskDiME": SMALL}
-ROWS, STEPS = 4000, 300  # that it learns, and how long
+OPTIONS: dict[str, dict[str, Any]] = {"MaskDiME": {"steps": 50, "depth": 30}}
+ROWS, STEPS = 4000, 200  # that it learns, and how long
 SEEN = 0.5  # how closely the marker follows the smile where the generator learns it
 
 
@@ -128,7 +128,7 @@ def measure(
 def main(
     part: Literal["toyfaces", "celeba", "generator"] = "toyfaces",
     shortcuts: list[str] | None = None,
-    strengths: list[float] = [1.0, 0.9],  # noqa: B006
+    strengths: list[float] = [1.0, 0.99],  # noqa: B006
     generator: str | None = None,
     explainer: str = "MaskDiME",
     options: dict[str, Any] | None = None,
@@ -145,7 +145,7 @@ def main(
 
     Args:
         part: what to do, or which faces.
-        shortcuts: what tells the smile; marker and eyeglasses of drawn faces, male of photographs.
+        shortcuts: what tells the smile; marker and hat of drawn faces, male of photographs.
         strengths: how closely.
         generator: a folder, or "gaussian".
         explainer: a class of `causalcf.explain`.
@@ -154,7 +154,7 @@ def main(
         tested: test rows without the shortcut.
         rounds: of a repair.
         count: rows explained in each.
-        steps: of the classifier, 300 by default, or of the generator.
+        steps: of the classifier, 200 by default, or of the generator.
         runs: folder of models and readers.
         out: where the files go.
         seed: of all.
