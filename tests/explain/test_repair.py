@@ -198,7 +198,7 @@ def test_changes_are_of_flipped_rows_and_have_a_direction(generator, rows):
     assert found.rows == 5
     assert found.share == {"side": 0.0, "bar": 1.0, "rab": 1.0}
     assert found.along == {"side": 0.0, "bar": 1.0, "rab": -1.0}
-    assert found.nothing == 0.0
+    assert found.nothing == changes(explanation, {"bar": bar, "side": side}).nothing == 0.0
     assert changes(explanation, {"side": side}).nothing == 1.0
     table = found.to_markdown().splitlines()
     assert table[0] == "| attribute | changed, of 5 | with the target |"
