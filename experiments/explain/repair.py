@@ -35,7 +35,7 @@ GENERATORS = {"toyfaces": "toyfaces-marker-spatial", "celeba": "celeba-spatial"}
 SHORTCUTS = {"toyfaces": ("marker", "hat"), "celeba": ("male",)}
 WIDTHS = (8, 16, 32, 64)  # of the classifier
 OPTIONS: dict[str, dict[str, Any]] = {"MaskDiME": {"steps": 50, "depth": 30}}
-ROWS, STEPS = 4000, 200  # that it learns, and how long
+ROWS, STEPS = 4000, {"toyfaces": 200, "celeba": 800}  # that it learns, and how long
 SEEN = 0.5  # how closely the marker follows the smile where the generator learns it
 
 
@@ -154,7 +154,7 @@ def main(
         tested: test rows without the shortcut.
         rounds: of a repair.
         count: rows explained in each.
-        steps: of the classifier, 200 by default, or of the generator.
+        steps: of the classifier, 200 or 800 by default, or of the generator.
         runs: folder of models and readers.
         out: where the files go.
         seed: of all.
@@ -181,7 +181,7 @@ def main(
             how = getattr(cf.explain, explainer)(
                 seed=seed, **(OPTIONS.get(explainer, {}) if options is None else options)
             )
-            content = measure(biased, draws, how, rounds=rounds, count=count, steps=steps or STEPS, seed=seed)
+            content = measure(biased, draws, how, rounds=rounds, count=count, steps=steps or STEPS[part], seed=seed)
             named = {"data": part, "shortcut": shortcut, "strength": strength, "generator": Path(which).name}
             machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
             path.write_text(json.dumps({**named, "seed": seed, "machine": machine, **content}, indent=1) + "\n")
