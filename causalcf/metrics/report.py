@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -33,6 +34,7 @@ class Line:
         estimate: n, mean and standard deviation.
         against: what to hold it against, "floor" or "doing nothing".
         reference: the estimate of that.
+        values: what the estimate is the mean of, one per row that counted, where there is such a thing.
     """
 
     metric: str
@@ -42,6 +44,7 @@ class Line:
     estimate: Estimate
     against: str = ""
     reference: Estimate | None = None
+    values: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 HEAD = ("metric", "intervention", "variable", "n", "mean", "95% interval", "unit", "held against")
@@ -81,6 +84,35 @@ class Report:
             for line in self.lines
         ]
         return _plain({"about": self.about, "lines": lines})
+
+    def against(self, other: Report) -> dict[tuple[str, str, str], Estimate]:
+        """Differences to another report of the same rows and plan, row by row: this one's numbers less the other's.
+
+        Two models that are asked about the same rows err together, so the interval of a difference of rows is narrower
+        than those of the two means suggest.
+
+        Args:
+            other: of the same rows, in the same order; the rows that both have count, from the first on.
+
+        Returns:
+            Metric, intervention and variable, as they stand in the table -> mean, sd and n of the differences.
+
+        Example:
+            `ours.against(theirs)["error against the truth", "do(t)", "image"].half_width`
+        """
+        if self.about.get("seed") != other.about.get("seed"):
+            raise ValueError(
+                f"against: the reports are of seeds {self.about.get('seed')} and {other.about.get('seed')}; compare "
+                "rows that were asked the same, evaluate(..., seed=0)"
+            )
+        theirs = {(line.metric, line.action, line.variable): line.values for line in other.lines}
+        found = {}
+        for line in self.lines:
+            values = theirs.get((line.metric, line.action, line.variable))
+            if line.values is not None and values is not None:
+                count = min(len(line.values), len(values))
+                found[line.metric, line.action, line.variable] = estimated(line.values[:count] - values[:count])
+        return found
 
     def cells(self) -> list[tuple[str, ...]]:
         """The table's cells, without its head."""
@@ -134,6 +166,12 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
+def estimated(values: Tensor) -> Estimate:
+    """The estimate of a mean over rows."""
+    sd = values.std().item() if len(values) > 1 else 0.0
+    return Estimate(len(values), values.mean().item(), sd)
+
+
 def collect(metrics: Sequence[Tally]) -> tuple[Line, ...]:
     """The lines of a report: numbers, each with its reference if there is one."""
     lines = []
@@ -148,7 +186,8 @@ def collect(metrics: Sequence[Tally]) -> tuple[Line, ...]:
                 if other.reference and same and other.action in (label.action, "") and not label.reference:
                     against, reference = other.reference, value
             name = f"{label.metric}, {label.reference}" if label.reference else label.metric
-            lines.append(Line(name, label.action, label.variable, label.unit, estimate, against, reference))
+            values = torch.cat(metric.rows[label]) if label in metric.rows else None
+            lines.append(Line(name, label.action, label.variable, label.unit, estimate, against, reference, values))
     return tuple(lines)
 
 

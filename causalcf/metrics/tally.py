@@ -58,6 +58,7 @@ class Tally(Metric):
 
     Attributes:
         title: the metric's name in tables.
+        rows: label -> the values themselves, batch by batch, of this rank alone.
     """
 
     full_state_update = False
@@ -66,6 +67,12 @@ class Tally(Metric):
     def __init__(self) -> None:
         super().__init__()
         self.labels: dict[Label, str] = {}
+        self.rows: dict[Label, list[Tensor]] = {}
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        super().reset()
+        self.rows.clear()
 
     def update(
         self, world: World, action: Do | None = None, name: str = "", counterfactual: World | None = None
@@ -89,6 +96,7 @@ class Tally(Metric):
             self.labels[label] = state
             self.add_state(state, torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
         values = values.detach().double().cpu()
+        self.rows.setdefault(label, []).append(values)
         sums = torch.stack([torch.tensor(float(len(values)), dtype=torch.float64), values.sum(), values.square().sum()])
         setattr(self, self.labels[label], getattr(self, self.labels[label]) + sums.to(self.device))
 

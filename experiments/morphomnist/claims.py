@@ -85,11 +85,16 @@ def at(omega: float) -> str:
 
 
 def verdict(first: Value, second: Value, lower: bool = True) -> str:
-    """Whether the first is better than the second by more than their intervals."""
-    apart = abs(first.mean - second.mean) > first.half + second.half
-    if not apart:
+    """Whether the first is better than the second by more than the interval of the difference, row by row."""
+    difference = first.less(second)
+    if not abs(difference.mean) > difference.half:
         return "undecided"
-    return "held" if (first.mean < second.mean) == lower else "not held"
+    return "held" if (difference.mean < 0) == lower else "not held"
+
+
+def signed(value: Value) -> str:
+    """A difference and its interval."""
+    return f"{value.mean:+.3f} ± {value.half:.3f}"
 
 
 def size(value: Value) -> Value:
@@ -115,7 +120,7 @@ def claims(results: Mapping[str, Mapping[str, Result]]) -> list[str]:
                 continue
             said = {verdict(*pair, lower) for pair in pairs.values()}
             better, than = (" / ".join(map(str, side)) for side in zip(*pairs.values(), strict=True))
-            by = " / ".join(f"{first.mean - second.mean:+.3f}" for first, second in pairs.values())
+            by = " / ".join(signed(first.less(second)) for first, second in pairs.values())
             rows = min(both[seed][side].rows for seed in pairs for side in (claim.better, claim.other))
             cells = [claim.text, claim.where, column, better, than, by, str(rows), ", ".join(pairs)]
             lines.append(f"| {' | '.join(cells)} | {said.pop() if len(said) == 1 else 'undecided'} |")

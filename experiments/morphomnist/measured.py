@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,20 @@ def slug(name: str) -> str:
 
 @dataclass(frozen=True)
 class Value:
-    """A mean and half the width of its 95 % interval."""
+    """A mean and half the width of its 95 % interval, and the first of the rows behind them, where they are kept."""
 
     mean: float
     half: float
     reference: float = math.nan
+    rows: tuple[float, ...] = ()
+
+    def less(self, other: Value) -> Value:
+        """The difference; of the rows that both have, where they have any."""
+        count = min(len(self.rows), len(other.rows))
+        if count < 2:
+            return Value(self.mean - other.mean, self.half + other.half)
+        each = [first - second for first, second in zip(self.rows[:count], other.rows[:count], strict=True)]
+        return Value(statistics.mean(each), 1.959964 * statistics.stdev(each) / math.sqrt(count))
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.half:.3f}"
@@ -79,10 +89,11 @@ class Result:
         line = self.lines.get(COLUMNS[column])
         if line is None:
             return Value(math.nan, math.nan)
-        reference = line["reference"]
+        reference, values = line["reference"], tuple(line.get("values", ()))
         half = line["estimate"]["half_width"]
         held = reference["mean"] if reference else None
-        return Value(line["estimate"]["mean"], math.nan if half is None else half, math.nan if held is None else held)
+        mean, half, held = line["estimate"]["mean"], *(math.nan if one is None else one for one in (half, held))
+        return Value(mean, half, held, values)
 
     @property
     def spread(self) -> float:

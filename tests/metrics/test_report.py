@@ -4,10 +4,14 @@ import json
 import math
 
 import pytest
+import torch
 
+import causalcf as cf
 from causalcf import do
-from causalcf.metrics import Estimate, Frechet, Report, evaluate
+from causalcf import mechanisms as M
+from causalcf.metrics import Estimate, Frechet, Report, Tally, evaluate
 from causalcf.metrics.report import Line
+from causalcf.metrics.tally import Label
 from tests.metrics.test_metrics import make, make_rows
 
 
@@ -37,3 +41,49 @@ def test_the_frechet_distance_has_no_interval_and_can_be_written():
     assert [line["estimate"]["half_width"] for line in found] == [None, None]
     assert all(line["estimate"]["mean"] >= 0 for line in found)
     assert "  -  " in str(report)
+
+
+def test_reports_of_the_same_rows_are_compared_row_by_row():
+    generator = torch.Generator().manual_seed(0)
+    rows = {name: torch.randn(60, generator=generator) for name in ("k", "x")}
+    graph = cf.CausalGraph([("k", "x")], k=cf.Continuous(), x=cf.Continuous())
+    equation = M.Functional(lambda u, pa: pa["k"] + u, lambda x, pa: x - pa["k"])
+    scm = cf.SCM(graph, {"k": M.Functional(lambda u, _: u, lambda x, _: x), "x": equation})
+    first, second = (evaluate(scm, rows, {"a": do(k=1.0)}, [Missing(by)], batch=17) for by in (0.3, 0.1))
+    key = ("miss", "a", "x")
+    difference = first.against(second)[key]
+    own = torch.sin(37 * rows["x"].double())
+    each = (own + 0.3 * own.cos()) - (own + 0.1 * own.cos())
+    assert difference.n == 60
+    assert difference.mean == pytest.approx(each.mean().item())
+    assert difference.sd == pytest.approx(each.std().item())
+    assert difference.half_width < 0.1 * (first[key].estimate.half_width + second[key].estimate.half_width)
+    fewer = evaluate(scm, {name: column[:20] for name, column in rows.items()}, {"a": do(k=1.0)}, [Missing(0.1)])
+    assert first.against(fewer)[key].mean == pytest.approx(each[:20].mean().item())
+    other = evaluate(scm, rows, {"a": do(k=1.0)}, [Missing(0.1)], seed=1)
+    with pytest.raises(ValueError, match="seeds 0 and 1"):
+        first.against(other)
+
+
+class Missing(Tally):
+    """Misses by what belongs to the row, and by as much more as it is told."""
+
+    higher_is_better = False
+    title = "miss"
+
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def done(self, world, action, name, counterfactual):
+        own = torch.sin(37 * world["x"].double())
+        self.tally(Label(self.title, name, "x", "-"), own + self.by * own.cos())
+
+
+def test_rows_are_forgotten_at_reset():
+    metric = Missing(0.0)
+    metric.tally(Label("miss", "a", "x", "-"), torch.ones(3))
+    metric.reset()
+    metric.tally(Label("miss", "a", "x", "-"), torch.zeros(2))
+    (values,) = metric.rows.values()
+    assert torch.cat(values).tolist() == [0.0, 0.0]
