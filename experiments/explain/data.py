@@ -21,6 +21,7 @@ Split = Literal["train", "val", "test"]
 SIDE = 64
 ROWS = {"toyfaces": 20_000, "celeba": 5_500}  # to train on
 KNOWN = ("male", "young", "smiling", "mouth_slightly_open", "blond_hair", "bangs", "eyeglasses", "wearing_hat")
+MIRRORED = 1_000_000  # added to the id of a row, where it comes again
 LAST = {"train": 5_500, "val": 6_000, "test": 6_500}  # ids of photographs, counted from 1
 
 
@@ -47,8 +48,9 @@ class Held:
         count = len(self.rows["id"])
         found = {name: column[place % count] for name, column in self.rows.items()}
         image = found["image"].float() / 255
-        flip = (place >= count).reshape(-1, 1, 1, 1)
-        return {**found, "image": torch.where(flip, image.flip(3), image), "id": place}
+        flip = place >= count
+        image = torch.where(flip.reshape(-1, 1, 1, 1), image.flip(3), image)
+        return {**found, "image": image, "id": found["id"] + MIRRORED * flip}
 
     def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Some columns of all rows."""

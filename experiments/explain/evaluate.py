@@ -208,6 +208,7 @@ def main(
     data: str = "toyfaces",
     rows: int = 500,
     few: int = 100,
+    again: int = 50,
     only: list[str] | None = None,
     models: Path = Path("runs"),
     out: Path | None = None,
@@ -219,7 +220,8 @@ def main(
     Args:
         data: toyfaces or celeba.
         rows: rows to explain.
-        few: rows of the slow methods, and rows with a second explanation; all methods are also reported on these.
+        few: rows of the methods that are not the main ones; the main ones are reported on these too.
+        again: rows with a second explanation, for diversity.
         only: names of methods; all by default.
         models: folder of what `train` wrote; explanations are kept there too, in `<data>-explanations`.
         out: where JSON files, table, claims and grid go; by default `experiments/explain/results/<data>`.
@@ -237,14 +239,14 @@ def main(
         method, path = METHODS[name], place / f"{slug(name)}.json"
         if method.latent not in bench.drawing:
             continue
-        count = min(rows, few) if method.slow else rows
+        count = rows if method.main else min(rows, few)
         about = json.dumps([digest, name, method.explainer(bench.kit, chosen).options()])
         folder = f"{slug(name)}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
         if path.exists() and _measured_already(json.loads(path.read_text()), folder, count):
             continue
         memory = peak(method, bench, 4)
         found, spent = explained(method, bench, count, kept / folder, part, 0, None)
-        second, _ = explained(method, bench, min(few, count), kept / folder, part, 1, found)
+        second, _ = explained(method, bench, min(again, count), kept / folder, part, 1, found)
         content = measured(name, bench, found, spent, second, min(few, count))
         content |= {"memory": memory, "weights": digest, "folder": folder}
         path.write_text(json.dumps(content, indent=1) + "\n")

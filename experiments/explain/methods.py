@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -56,11 +56,11 @@ SCALES = ((8.0, 10.0, 15.0), (4.0, 8.0, 16.0), (1.0, 2.0, 4.0))
 FAMILIES: dict[str, Family] = {
     "Agreed": Family(
         "Agreed",
-        {},
+        {"steps": 8, "strength": 0.9},
         {
-            "weights": ((1.0, 1.0, 0.02), (2.0, 2.0, 0.02), (2.0, 1.0, 0.1), (4.0, 2.0, 0.1)),
-            "share": (0.05, 0.03),
-            "strength": (0.6, 0.8),
+            "weights": ((1.0, 3.0, 0.0), (1.0, 2.0, 0.0), (2.0, 3.0, 0.0)),
+            "share": (0.03, 0.05),
+            "threshold": (0.05, 0.1),
         },
     ),
     "MaskDiME": Family("MaskDiME", BACK, {"scales": SCALES, "share": (0.05, 0.1)}),
@@ -78,12 +78,8 @@ FAMILIES: dict[str, Family] = {
     "FastDiME, latent": Family("FastDiME, no mask, latent", {**BACK, "masking": "none"}, {"scales": SCALES}),
     "Agreed, latent": Family(
         "Agreed, latent",
-        {"block": 1, "dilation": 3},
-        {
-            "weights": ((1.0, 1.0, 0.02), (2.0, 2.0, 0.02), (4.0, 2.0, 0.1)),
-            "share": (0.1, 0.05),
-            "strength": (0.6, 0.8),
-        },
+        {"steps": 8, "strength": 0.9, "block": 1, "dilation": 3},
+        {"weights": ((1.0, 3.0, 0.0), (2.0, 3.0, 0.0)), "share": (0.05, 0.1), "threshold": (0.05, 0.1)},
     ),
     "LDCE": Family(
         "LDCE",
@@ -110,6 +106,7 @@ class Method:
         published: whether it stands for a published method, in its corrected or its published form.
         latent: whether it works in the codes of an autoencoder.
         asked: the classifier it is given.
+        main: whether it is measured on all rows, and not on the first of them alone.
     """
 
     family: str
@@ -120,11 +117,11 @@ class Method:
     published: bool = False
     latent: bool = False
     asked: Callable[[Kit], Any] = lambda kit: kit.classifier
+    main: bool = False
 
-    @property
-    def slow(self) -> bool:
-        """Whether it is measured on the first rows alone."""
-        return FAMILIES[self.family].slow
+    def everywhere(self) -> Method:
+        """The same, measured on all rows."""
+        return replace(self, main=True)
 
     def explainer(self, kit: Kit, chosen: Mapping[str, Options]) -> Explainer:
         """The explainer.
@@ -173,22 +170,25 @@ SOURCES: dict[str, Callable[[Kit], Any]] = {
     "distilled": lambda kit: kit.surrogate,
 }
 METHODS: dict[str, Method] = {
-    OWN: ours(),
+    OWN: ours().everywhere(),
     "Agreed, vanilla": ours(SOURCES["vanilla"]),
     "Agreed, without consensus": ours(angle=180.0),
     "Agreed, drawn noise": ours(abducted=False),
-    "Agreed, untrimmed": ours(trim=0.0),
-    "MaskDiME": dime("MaskDiME", MaskDiME),
+    "Agreed, nothing put back": ours(threshold=0.0),
+    "Agreed, one look, five steps": ours(steps=6, looks=1),
+    "MaskDiME": dime("MaskDiME", MaskDiME).everywhere(),
     "MaskDiME, published": dime("MaskDiME", MaskDiME, **OLD),
     "MaskDiME, distilled": Method("MaskDiME", unaided(MaskDiME), asked=led),
-    "FastDiME": dime("FastDiME", FastDiME),
+    "FastDiME": dime("FastDiME", FastDiME).everywhere(),
     "FastDiME, published": dime("FastDiME", FastDiME, **OLD),
     "FastDiME, no mask": dime("FastDiME", FastDiME, masking="none"),
     "FastDiME-2": dime("FastDiME", FastDiME, masking="2"),
     "FastDiME-2+": dime("FastDiME", FastDiME, masking="2+"),
     **{
         f"SCE-LITE-HQ, {name}": Method(
-            "SCE-LITE-HQ", under(SCELiteHQ, source), apart=name == "distilled", published=name == "distilled"
+            "SCE-LITE-HQ",
+            under(SCELiteHQ, source),
+            **dict.fromkeys(("apart", "published", "main"), name == "distilled"),
         )
         for name, source in SOURCES.items()
     },

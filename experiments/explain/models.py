@@ -63,20 +63,20 @@ class Halved:
 
 @dataclass(frozen=True)
 class Told:
-    """What the generator is told of a class: that attribute, and of all others how frequent they are.
+    """What the generator is told of a class: that attribute, and of all others how frequent they are where it is so.
 
     Args:
         features: of the image's mechanism.
         label: the attribute.
-        shares: attribute -> how frequent it is among the training rows.
+        shares: attribute -> how frequent it is among the training rows of either class.
     """
 
     features: Any
     label: str
-    shares: Mapping[str, float]
+    shares: Mapping[str, Tensor]
 
     def __call__(self, classes: Tensor) -> Tensor:  # noqa: D102
-        given = {name: torch.full((len(classes),), share) for name, share in self.shares.items()}
+        given = {name: share[classes] for name, share in self.shares.items()}
         return self.features({**given, self.label: classes.float()}, len(classes))
 
 
@@ -93,7 +93,11 @@ def generator(scm: cf.SCM, label: str, rows: Mapping[str, Tensor], codec: Codec 
     mechanism = scm.mechanism("image")
     assert isinstance(mechanism, M.SpatialDiffusion)
     mechanism.requires_grad_(False).eval()
-    shares = {name: rows[name].double().mean().item() for name in mechanism.features.variables}
+    of_class = [rows[label] == value for value in (0, 1)]
+    shares = {
+        name: torch.stack([rows[name][chosen].float().mean() for chosen in of_class])
+        for name in mechanism.features.variables
+    }
     told = Told(mechanism.features, label, shares)
     found = replace(found, network=Halved(found.network), conditions=told)
     return found if codec is None else replace(found, codec=codec, channels=3, size=None)

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from causalcf.diffusion.consensus import consensus
 from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.descent import Term, tweedie
 from causalcf.diffusion.guidance import Guidance, NoGuidance, Step, guided
-from causalcf.diffusion.masks import AdaptiveDual, Mask, moved
+from causalcf.diffusion.masks import Fixed, Where, blurred, dilated, largest, moved
 from causalcf.diffusion.pasting import Pasted
 from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
@@ -26,25 +27,26 @@ Weights = tuple[float, float, float]  # of the gradient, of the generator's dire
 
 @dataclass
 class Agreement(Guidance):
-    r"""`e + w_g |d| g / |g| + w_d d + w_l sigma sign(x0 - x)`: a classifier's gradient g, where the generator agrees.
+    r"""`e(y) + w_d d + w_g |d| g / |g| + w_l sigma sign(x0 - x)`: a gradient g, where the generator agrees.
 
-    `d = e(y') - e(y)` is the generator's own direction from the one class to the other; blocks of the gradient that
-    point elsewhere are left out. Masks follow the product `|g| |d|`: where the classifier looks and the class is drawn.
+    `d = e(y') - e(y)` is the generator's own direction from the class that is left to the target; with `w_d = 1` and
+    nothing else its answer is that of the generator alone. Blocks of the gradient that point elsewhere are left out.
 
     Args:
-        conditions: the targets, and the classes that are left, as the generator is told them.
+        target: the targets, as the generator is told them; what it is asked under is the class that is left.
         loss: of clean estimates.
         factual: the factual images, clean.
-        mask: is shown the product; clean estimates leave the factual image only where it lets them.
+        where: clean estimates leave the factual image only here.
         weights: w_g, w_d and w_l.
         angle: up to which a block is kept, in degrees; 180 keeps all.
         block: side of a block.
+        watch: called with the level and the share of the blocks kept, per row.
     """
 
-    conditions: tuple[Tensor, Tensor]
+    target: Tensor
     loss: Callable[[Images], Tensor]
     factual: Images
-    mask: Mask
+    where: Where
     weights: Weights
     angle: float
     block: int
@@ -52,24 +54,21 @@ class Agreement(Guidance):
 
     @property
     def asks(self) -> int:  # noqa: D102
-        return 2
+        return 1
 
     def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:  # noqa: D102
-        return self.conditions
+        return (self.target,)
 
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
-        clean = self.mask.kept(tweedie(step), self.factual)
+        clean = torch.where(self.where, tweedie(step), self.factual)
+        direction = branches[0] - step.epsilon
         gradient = Term(self.loss, 1.0).gradient(clean)
-        direction = branches[0] - branches[1]
         agreed, share = consensus(direction, gradient, self.angle, self.block)
         self.watch(step.k, share)
-        self.mask.see(tweedie(step), agreed.abs().sum(1, keepdim=True) * direction.abs().sum(1, keepdim=True), step.k)
+        inside = direction * self.where
         near = step.levels.sigma[step.k].item() * (clean - self.factual).sign()
-        return (
-            self.weights[0] * _of_length(agreed, _lengths(direction))
-            + self.weights[1] * direction
-            + self.weights[2] * near
-        )
+        pulled = _of_length(agreed * self.where, _lengths(inside))
+        return self.weights[0] * pulled + self.weights[1] * direction + self.weights[2] * near
 
 
 def _lengths(x: Images) -> Tensor:
@@ -82,26 +81,28 @@ def _of_length(x: Images, length: Tensor) -> Images:
 
 
 class Agreed(Explainer):
-    r"""Abduction to a depth, and deterministic steps back by `Agreement` under two masks; then trimming.
+    r"""Abduction to a depth, a mask, and deterministic steps back by `Agreement` under it.
 
-    Parts: the noise is the image's own, found by explicit inverse DDIM steps (spatial abduction), so that what is not
-    edited is retraced; the gradient is a smoothed surrogate's at the one-step estimate, without the network's Jacobian
-    (FastDiME, SCE-LITE-HQ), kept where the generator agrees (LDCE); masks are MaskDiME's; what is put back where they
-    are closed is the abducted path itself. At the end the change is cut down to the fewest pixels that keep most of the
-    surrogate's verdict, which costs no further call of the generator. Two classes only.
+    The noise is the image's own, found by explicit inverse DDIM steps under its class (spatial abduction), so that what
+    is not edited is retraced. On the way up lies the mask: where the classifier's gradient and the generator's
+    direction are both large, `sum_k |g_k| |d_k|` over a few levels (MaskDiME's and DiffEdit's masks as one), the same
+    at all levels. The gradient is a smoothed surrogate's at the one-step estimate, without the network's Jacobian
+    (FastDiME, SCE-LITE-HQ), kept where the generator agrees (LDCE). At the end what moved little is put back (SCE). Two
+    classes only.
 
     Args:
         surrogate: images in [0, 1] -> logits, whose gradients are taken; None takes the classifier's own.
         steps: of the whole chain.
         strength: which share of them is taken back.
         weights: of the gradient, of the generator's direction, and of the L1 distance.
-        share: of the pixels that noisy images may change.
-        inner: share of these that clean estimates may change.
-        dilation: side of the square by which both masks are dilated.
+        share: of the pixels that may change, before dilation.
+        dilation: side of the square by which the mask is dilated.
+        looks: levels at which the mask is looked for.
         angle: of the consensus, in degrees.
         block: side of its blocks.
         abducted: whether the noise is the image's own; otherwise it is drawn once, and costs nothing.
-        trim: share of the target's probability that trimming keeps; 0 trims nothing.
+        threshold: of the blurred difference, below which the factual image is put back; 0 puts nothing back.
+        blur: side of the square that blurs.
         scales: of gradient and direction; rows that do not flip at one are tried again at the next.
         loss: "logit" or "log-probability".
         batch: rows at a time.
@@ -111,27 +112,31 @@ class Agreed(Explainer):
     def __init__(
         self,
         surrogate: Any = None,
-        steps: int = 16,
-        strength: float = 0.6,
-        weights: Weights = (1.0, 1.0, 0.02),
-        share: float = 0.05,
-        inner: float = 1.0,
+        steps: int = 8,
+        strength: float = 0.9,
+        weights: Weights = (1.0, 3.0, 0.0),
+        share: float = 0.03,
         dilation: int = 5,
+        looks: int = 3,
         angle: float = 90.0,
         block: int = 4,
         abducted: bool = True,
-        trim: float = 0.98,
-        scales: Sequence[float] = (1.0, 2.0, 3.0),
+        threshold: float = 0.05,
+        blur: int = 3,
+        scales: Sequence[float] = (1.0, 2.0, 4.0),
         loss: LossForm = "log-probability",
         batch: int = 16,
         seed: int = 0,
     ) -> None:
         super().__init__(scales, None, batch, seed)
-        if not 0 < strength <= 1 or not 0 <= trim <= 1:
-            raise ValueError(f"Agreed: expected strength in (0, 1] and trim in [0, 1], got {strength} and {trim}")
+        if not 0 < strength <= 1 or threshold < 0 or looks < 1:
+            raise ValueError(
+                "Agreed: expected strength in (0, 1], threshold >= 0 and looks >= 1, got "
+                f"{strength}, {threshold}, {looks}"
+            )
         self.surrogate, self.steps, self.strength, self.weights = surrogate, steps, strength, weights
-        self.share, self.inner, self.dilation, self.angle, self.block = share, inner, dilation, angle, block
-        self.abducted, self.trim = abducted, trim
+        self.share, self.dilation, self.looks, self.angle, self.block = share, dilation, looks, angle, block
+        self.abducted, self.threshold, self.blur = abducted, threshold, blur
         self.loss: LossForm = loss
 
     @property
@@ -144,68 +149,55 @@ class Agreed(Explainer):
         levels, decode = generator.levels(self.steps), generator.codec.decode
         soft, rows = attempt.query.through(self.surrogate), attempt.rows
         target = attempt.query.target[rows]
-        x, draw = self.start(attempt, levels)
-        mask = AdaptiveDual(self.share, self.inner, self.dilation)
-        guidance = Agreement(
-            (generator.told(target), generator.told(1 - target)),
-            lambda clean: soft.loss(decode(clean), rows, self.loss),
-            factual,
-            mask,
-            (attempt.scale * self.weights[0], attempt.scale * self.weights[1], self.weights[2]),
-            self.angle,
-            self.block,
-        )
-        model = guided(generator.denoiser(levels), generator.nothing(len(factual)), guidance)
-        found = decode(generate(model, x, levels, Pasted(DDIM(Explicit()), mask, factual, draw), depth=self.depth))
-        assert mask.noisy is not None
-        where = torch.nn.functional.interpolate(mask.noisy.float(), found.shape[2:]) > 0
-        found = torch.where(where, found, attempt.images).clamp(0, 1)
-        if self.trim:
-            found = trimmed(found, attempt.images, lambda images: _sure(soft, images, rows), self.trim)
-        return found, moved(found, attempt.images, 1e-6, 1)
+        here, there = generator.told(1 - target), generator.told(target)
 
-    def start(self, attempt: Attempt, levels: Levels) -> tuple[Images, Callable[[int], Tensor]]:
-        """The noisy image at the depth, and the noise that factual images are put back at."""
-        factual = attempt.factual
-        if not self.abducted:
-            e = attempt.draw("start", fresh=False)(0)
-            return noised(factual, e, self.depth, levels), lambda k: e
-        free = guided(attempt.generator.denoiser(levels), attempt.generator.nothing(len(factual)), NoGuidance())
-        first = attempt.draw("start", fresh=False)(0)
-        path = {1: noised(factual, first, 1, levels)}  # level 0 is free of noise, and no network is asked there
-        for k in range(2, self.depth + 1):
-            (path[k],) = DDIM(Explicit()).inverse(free, (path[k - 1],), k, levels)
+        def loss(clean: Images) -> Tensor:
+            return soft.loss(decode(clean), rows, self.loss)
+
+        path = self.path(attempt, levels, here)
+        where = self.where(attempt, levels, path, (here, there), loss)
+        weights = (attempt.scale * self.weights[0], attempt.scale * self.weights[1], self.weights[2])
+        guidance = Agreement(there, loss, factual, where, weights, self.angle, self.block)
+        model = guided(generator.denoiser(levels), here, guidance)
 
         def own(k: int) -> Tensor:
-            if k == 0:
-                return first
+            k = max(k, 1)  # level 0 is free of noise
             return (path[k] - levels.alpha[k].item() * factual) / levels.sigma[k].item()
 
-        return path[self.depth], own
+        sampler = Pasted(DDIM(Explicit()), Fixed(where), factual, own)
+        found = decode(generate(model, path[self.depth], levels, sampler, depth=self.depth))
+        seen = interpolate(where.float(), found.shape[2:]) > 0
+        found = torch.where(seen, found, attempt.images).clamp(0, 1)
+        kept = moved(found, attempt.images, self.threshold, self.blur)
+        return torch.where(kept, found, attempt.images), kept & seen
 
+    def path(self, attempt: Attempt, levels: Levels, condition: Tensor) -> dict[int, Images]:
+        """The image at the levels from the lowest on which there is noise up to the depth."""
+        e = attempt.draw("start", fresh=False)(0)
+        if not self.abducted:
+            return {k: noised(attempt.factual, e, k, levels) for k in range(1, self.depth + 1)}
+        free = guided(attempt.generator.denoiser(levels), condition, NoGuidance())
+        found = {1: noised(attempt.factual, e, 1, levels)}
+        for k in range(2, self.depth + 1):
+            (found[k],) = DDIM(Explicit()).inverse(free, (found[k - 1],), k, levels)
+        return found
 
-def _sure(query: Any, images: Tensor, rows: Tensor) -> Tensor:
-    """The target's probability."""
-    return (-query.loss(images, rows, "log-probability")).exp()
-
-
-def trimmed(found: Images, factual: Images, sure: Callable[[Images], Tensor], keep: float, parts: int = 12) -> Images:
-    """The change, of the fewest of the most changed pixels that keep a share of the target's probability.
-
-    Args:
-        found: counterfactuals.
-        factual: images.
-        sure: probability of the target.
-        keep: the share.
-        parts: how many numbers of pixels are tried; each is `2 ** -0.5` of the one before.
-    """
-    size = (found - factual).abs().sum(1, keepdim=True)
-    rank = size.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).reshape(size.shape)
-    count = (size > 0).flatten(1).sum(1).double()
-    enough, best = keep * sure(found), found.clone()
-    for part in range(1, parts + 1):
-        few = (count * 2 ** (-part / 2)).ceil().reshape(-1, 1, 1, 1)
-        tried = torch.where(rank < few, found, factual)
-        good = (sure(tried) >= enough).reshape(-1, 1, 1, 1)
-        best = torch.where(good, tried, best)
-    return best
+    def where(
+        self,
+        attempt: Attempt,
+        levels: Levels,
+        path: dict[int, Images],
+        conditions: tuple[Tensor, Tensor],
+        loss: Callable[[Images], Tensor],
+    ) -> Where:
+        """Where the classifier looks, and the generator draws its classes otherwise."""
+        denoiser, score = attempt.generator.denoiser(levels), torch.zeros_like(attempt.factual[:, :1])
+        for look in range(1, self.looks + 1):
+            k = max(1, round(look * self.depth / self.looks))
+            both = denoiser.epsilon(path[k].repeat(2, 1, 1, 1), k, torch.cat(conditions)).chunk(2)
+            clean = tweedie(Step(path[k], k, levels, both[0]))
+            parts = [(both[1] - both[0]).abs().sum(1, keepdim=True), Term(loss, 1.0).gradient(clean).abs().sum(1, True)]
+            parts = [blurred(part, 3) for part in parts]
+            product = parts[0] * parts[1]
+            score = score + product / product.flatten(1).sum(1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
+        return dilated(largest(score, self.share), self.dilation)

@@ -21,7 +21,8 @@ from experiments.explain.data import Faces, Held
 from experiments.explain.evaluate import main as evaluate
 from experiments.explain.latents import load
 from experiments.explain.methods import FAMILIES, METHODS, Kit
-from experiments.explain.own import Agreed, trimmed
+from experiments.explain.models import generator
+from experiments.explain.own import Agreed
 from experiments.explain.results import (
     Result,
     Value,
@@ -81,13 +82,14 @@ def quick(tmp_path):
 
 def test_methods_are_measured_once_and_shown(models, quick, monkeypatch):
     asked = ["MaskDiME", "Agreed", "SCE-LITE-HQ, distilled"]
-    evaluate("toyfaces", rows=6, few=4, only=asked, models=models, out=quick, part=3)
+    evaluate("toyfaces", rows=6, few=4, again=2, only=asked, models=models, out=quick, part=3)
     for name in ("table.md", "claims.md", "grid.png"):
         assert (quick / name).exists()
     found = json.loads((quick / "MaskDiME.json").read_text())
     assert found["options"]["steps"] == 8
     assert found["all"]["about"]["rows"] == 6
     assert found["first"]["about"]["rows"] == 4
+    assert found["varied"]["about"]["rows"] == 2
     assert found["all"]["cost"]["forward"] == 4
     assert found["all"]["cost"]["processor"] > 0
     lines = (quick / "table.md").read_text().splitlines()
@@ -95,10 +97,12 @@ def test_methods_are_measured_once_and_shown(models, quick, monkeypatch):
     assert (row.split(" | ")[1], shared.split(" | ")[1]) == ("6", "4")
 
     monkeypatch.setattr(MaskDiME, "explain", lambda *_, **__: pytest.fail("explained again"))
-    evaluate("toyfaces", rows=6, few=4, only=["MaskDiME"], models=models, out=quick, part=3)
-    (quick / "MaskDiME.json").unlink()
+    evaluate("toyfaces", rows=6, few=4, again=2, only=["MaskDiME"], models=models, out=quick, part=3)
+    (quick / "MaskDiME.json").unlink()  # what is kept is enough
     monkeypatch.setattr("experiments.explain.evaluate.peak", lambda *_: None)
-    evaluate("toyfaces", rows=6, few=4, only=["MaskDiME"], models=models, out=quick, part=3)  # from what is kept
+    evaluate(
+        "toyfaces", rows=6, few=4, again=2, only=["MaskDiME"], models=models, out=quick, part=3
+    )  # from what is kept
     again = json.loads((quick / "MaskDiME.json").read_text())
     assert again["all"]["lines"] == found["all"]["lines"]
 
@@ -140,8 +144,9 @@ def test_readers_and_generator_are_trained(tmp_path, monkeypatch):
 
 def test_mirrored_rows_come_behind_the_others():
     image = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).reshape(2, 3, 2, 2)
-    rows = Held({"smiling": torch.tensor([0, 1]), "image": image, "id": torch.arange(2)}, ToyFaces.graph, [], True)
+    rows = Held({"smiling": torch.tensor([0, 1]), "image": image, "id": torch.tensor([7, 8])}, ToyFaces.graph, [], True)
     assert len(rows) == 4
+    assert rows[:]["id"].tolist() == [7, 8, 1_000_007, 1_000_008]
     assert torch.equal(rows[[1, 3]]["image"][1], rows[[1, 3]]["image"][0].flip(2))
     assert rows.columns(["smiling"])["smiling"].tolist() == rows[:]["smiling"].tolist() == [0, 1, 0, 1]
 
@@ -156,15 +161,6 @@ def test_a_led_classifier_keeps_its_word():
     assert torch.equal(image.grad, torch.full_like(image, 5.0))
 
 
-def test_trimming_keeps_the_pixels_that_count():
-    factual = torch.zeros(1, 1, 4, 4)
-    found = torch.full((1, 1, 4, 4), 0.1)
-    found[0, 0, 0, 0] = 1.0
-    trim = trimmed(found, factual, lambda images: images[:, 0, 0, 0], 0.9)
-    assert trim.nonzero().tolist() == [[0, 0, 0, 0]]
-    assert torch.equal(trimmed(found, factual, lambda images: images.flatten(1).sum(1), 1.0), found)
-
-
 def half(x, timestep, condition):
     """A generator that draws what it is told: the left half is bright or dark, and the right one slightly otherwise."""
     told = condition[:, :1, None, None].expand_as(x)
@@ -172,17 +168,42 @@ def half(x, timestep, condition):
 
 
 def test_agreement_edits_where_both_agree():
-    generator = Generator(half, torch.zeros(1), prediction="x0", conditions=lambda classes: 2.0 * classes[:, None] - 1)
+    drawing = Generator(half, torch.zeros(1), prediction="x0", conditions=lambda classes: 2.0 * classes[:, None] - 1)
     images = torch.full((2, 1, 8, 8), 0.5)
     classifier = lambda x: 9 * (x - 0.55).flatten(1).sum(1)  # noqa: E731  it looks everywhere
-    options = {"steps": 10, "share": 1.0, "dilation": 1, "block": 1, "trim": 0.0, "angle": 60.0}
-    found = Agreed(**options, weights=(1.0, 0.0, 0.0)).explain(classifier, generator, images)
+    options = {"steps": 10, "share": 1.0, "dilation": 1, "block": 1, "threshold": 0.0, "angle": 60.0}
+    found = Agreed(**options, weights=(1.0, 0.0, 0.0)).explain(classifier, drawing, images)
     assert found.flipped.all()
     change = (found.counterfactuals - images).abs()
     assert change[..., :4].mean() > 0.1
     assert change[..., 4:].mean() < 0.02
-    everywhere = Agreed(**{**options, "angle": 180.0}, weights=(1.0, 0.0, 0.0)).explain(classifier, generator, images)
+    everywhere = Agreed(**{**options, "angle": 180.0}, weights=(1.0, 0.0, 0.0)).explain(classifier, drawing, images)
     assert (everywhere.counterfactuals - images).abs()[..., 4:].mean() > 0.1
+
+
+def test_masks_are_where_the_classifier_looks_and_classes_differ():
+    drawing = Generator(half, torch.zeros(1), prediction="x0", conditions=lambda classes: 2.0 * classes[:, None] - 1)
+    images = torch.full((2, 1, 8, 8), 0.5)
+    looks = torch.full((8, 8), 0.01)
+    looks[:4] = 1.0  # at the upper half; the generator's classes differ on the left
+    options = {"steps": 10, "share": 0.25, "dilation": 1, "block": 1, "weights": (1.0, 1.0, 0.0), "threshold": 0.0}
+    found = Agreed(**options).explain(lambda x: 9 * (looks * (x - 0.55)).flatten(1).sum(1), drawing, images)
+    changed = found.counterfactuals != images
+    assert changed[..., :3, :3].all()
+    assert not changed[..., 5:, :].any()
+    assert not changed[..., 5:].any()
+
+
+def test_others_are_as_frequent_as_in_the_class(models):
+    scm = cf.SCM.load(models / "toyfaces-spatial")
+    rows = {name: torch.tensor([0, 0, 1, 1]) for name in NAMES}
+    rows["mouth_open"] = torch.tensor([0, 0, 0, 1])
+    told = generator(scm, "smiling", rows).told(torch.tensor([0, 1]))
+    image = scm.mechanism("image")
+    assert isinstance(image, M.SpatialDiffusion)
+    columns = list(image.features.variables)
+    assert told[:, columns.index("smiling")].tolist() == [0.0, 1.0]
+    assert told[:, columns.index("mouth_open")].tolist() == [0.0, 0.5]
 
 
 class Coarse(Codec):
@@ -197,13 +218,17 @@ class Coarse(Codec):
 
 def test_agreement_works_in_latents_and_elsewhere_keeps_pixels():
     told = lambda classes: 2.0 * classes[:, None] - 1  # noqa: E731
-    generator = Generator(half, torch.zeros(1), prediction="x0", conditions=told, codec=Coarse())
+    drawing = Generator(half, torch.zeros(1), prediction="x0", conditions=told, codec=Coarse())
     images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    options = {"steps": 10, "share": 0.2, "dilation": 1, "block": 1, "weights": (1.0, 1.0, 0.0)}
-    found = Agreed(**options).explain(lambda x: 9 * (x[..., :8] - 0.5).flatten(1).sum(1), generator, images)
+    options = {"steps": 10, "share": 0.2, "dilation": 1, "block": 1, "weights": (1.0, 1.0, 0.0), "threshold": 0.0}
+    classifier = lambda x: 9 * (x[..., :8] - 0.5).flatten(1).sum(1)  # noqa: E731
+    found = Agreed(**options).explain(classifier, drawing, images)
     changed = found.counterfactuals != images
     assert 0 < changed[..., :8].float().mean() < 0.6
     assert not changed[..., 8:].any()
+    again = Agreed(**{**options, "threshold": 0.1, "blur": 1}).explain(classifier, drawing, images)
+    size = (again.counterfactuals - images).abs().mean(1)
+    assert torch.equal(size > 0, (found.counterfactuals - images).abs().mean(1) >= 0.1)
 
 
 def line(metric, subset, value, half_width=0.0):
