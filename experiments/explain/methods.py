@@ -51,8 +51,9 @@ class Family:
 
 # The published chains were uniform in a linear schedule. In the cosine one, the same 60 steps begin at the same noise,
 # 0.78, if the whole chain has 105 steps; five steps begin at ACE's 0.27 if it has 29.
-BACK: dict[str, Any] = {"steps": 105, "depth": 60}
+BACK: dict[str, Any] = {"depth": 60}
 SCALES = ((8.0, 10.0, 15.0), (4.0, 8.0, 16.0), (1.0, 2.0, 4.0))
+LITE = {"rate": (1.0, 0.3, 3.0, 10.0), "strength": (0.6, 0.4), "threshold": (0.03, 0.06)}
 FAMILIES: dict[str, Family] = {
     "Agreed": Family(
         "Agreed",
@@ -63,19 +64,21 @@ FAMILIES: dict[str, Family] = {
             "threshold": (0.05, 0.1),
         },
     ),
-    "MaskDiME": Family("MaskDiME", BACK, {"scales": SCALES, "share": (0.05, 0.1)}),
-    "FastDiME": Family("FastDiME", BACK, {"scales": SCALES, "threshold": (0.15, 0.3)}),
+    "MaskDiME": Family("MaskDiME", BACK, {"scales": SCALES, "share": (0.05, 0.1), "steps": (105, 200)}),
+    "FastDiME": Family("FastDiME", BACK, {"scales": SCALES, "threshold": (0.15, 0.3), "steps": (105, 200)}),
     "SCE-LITE-HQ": Family(
         "SCE-LITE-HQ, distilled",
         {"steps": 25, "scales": (1.0, 2.0, 4.0)},
-        {"rate": (0.01, 0.003, 0.03), "strength": (0.6, 0.8), "threshold": (0.03, 0.06)},
+        LITE,
     ),
     "SCE-LITE-HQ, latent": Family(
         "SCE-LITE-HQ, distilled, latent",
         {"steps": 25, "scales": (1.0, 2.0, 4.0), "l1": 0.02},
-        {"rate": (0.01, 0.003, 0.03), "strength": (0.6, 0.8), "threshold": (0.03, 0.06)},
+        LITE,
     ),
-    "FastDiME, latent": Family("FastDiME, no mask, latent", {**BACK, "masking": "none"}, {"scales": SCALES}),
+    "FastDiME, latent": Family(
+        "FastDiME, no mask, latent", {**BACK, "masking": "none"}, {"scales": SCALES, "steps": (105, 200)}
+    ),
     "Agreed, latent": Family(
         "Agreed, latent",
         {"steps": 8, "strength": 0.9, "block": 1, "dilation": 3},
@@ -89,7 +92,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "ACE": Family("ACE", {"steps": 29, "depth": 5}, {"distance": (1e-3, 1e-2, 1e-4), "rate": (1.0, 2.0)}, slow=True),
     "SCE": Family("SCE", {"steps": 26, "strength": 0.58}, {"rate": (0.05, 0.1), "threshold": (0.03, 0.06)}, slow=True),
-    "DiME": Family("DiME", BACK, {"scales": SCALES}, slow=True),
+    "DiME": Family("DiME", BACK, {"scales": SCALES, "steps": (105, 200)}, slow=True),
 }
 
 
