@@ -67,6 +67,7 @@ def measure(
     rounds: int,
     count: int,
     steps: int,
+    tuning: int,
     seed: int,
 ) -> dict[str, Any]:
     """Train a classifier on biased rows, repair it, and hold both against others.
@@ -77,7 +78,8 @@ def measure(
         explainer: how.
         rounds: of the repair.
         count: rows explained in each.
-        steps: of the training, and half of them of each fine-tuning.
+        steps: of the training.
+        tuning: of the fine-tuning in each round.
         seed: of weights, order and choice.
 
     Returns:
@@ -100,12 +102,12 @@ def measure(
         readers=biased.readers,
         unbiased=biased.unbiased,
         seed=seed,
-        steps=steps // 2,
+        steps=tuning,
     )
     images = torch.cat([each.explanation.images for each in done.rounds])
     more = classifier
     for number in range(rounds):
-        more = repaired(more, biased.train, LABEL, images, biased.teacher(images), steps=steps // 2, seed=seed + number)
+        more = repaired(more, biased.train, LABEL, images, biased.teacher(images), steps=tuning, seed=seed + number)
     first = done.rounds[0].explanation
     explained = explainer.explain(fair, generator, first.images, None, first.ids)
     found = {"before": classifier, "after": done.classifier, "more training": more, "fair rows": fair}
@@ -113,6 +115,8 @@ def measure(
     return {
         "rows": len(biased.train),
         "tested": len(biased.unbiased),
+        "steps": steps,
+        "tuning": tuning,
         "accuracy": accuracies,
         "accuracy on biased rows": accuracy(classifier, biased.train, LABEL),
         "gain": done.gain,
@@ -134,9 +138,10 @@ def main(
     options: dict[str, Any] | None = None,
     rows: int | None = None,
     tested: int = 1000,
-    rounds: int = 1,
+    rounds: int = 3,
     count: int = 96,
     steps: int | None = None,
+    tuning: int | None = None,
     runs: Path = Path("runs"),
     out: Path = Path("experiments/explain/results/repair"),
     seed: int = 0,
@@ -155,6 +160,7 @@ def main(
         rounds: of a repair.
         count: rows explained in each.
         steps: of the classifier, 200 or 800 by default, or of the generator.
+        tuning: steps of the fine-tuning in each round, as many as of the classifier by default.
         runs: folder of models and readers.
         out: where the files go.
         seed: of all.
@@ -166,7 +172,7 @@ def main(
     for shortcut in SHORTCUTS[part] if shortcuts is None else shortcuts:
         for strength in strengths:
             which = generator or GENERATORS[part]
-            path = out / f"{part}-{shortcut}-{strength:g}-{Path(which).name}-{explainer}-{seed}.json"
+            path = out / f"{part}-{shortcut}-{strength:g}-{Path(which).name}-{explainer}-{rounds}-{seed}.json"
             if path.exists():
                 continue
             many = ROWS if rows is None else rows
@@ -181,7 +187,10 @@ def main(
             how = getattr(cf.explain, explainer)(
                 seed=seed, **(OPTIONS.get(explainer, {}) if options is None else options)
             )
-            content = measure(biased, draws, how, rounds=rounds, count=count, steps=steps or STEPS[part], seed=seed)
+            long = steps or STEPS[part]
+            content = measure(
+                biased, draws, how, rounds=rounds, count=count, steps=long, tuning=tuning or long, seed=seed
+            )
             named = {"data": part, "shortcut": shortcut, "strength": strength, "generator": Path(which).name}
             machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
             path.write_text(json.dumps({**named, "seed": seed, "machine": machine, **content}, indent=1) + "\n")

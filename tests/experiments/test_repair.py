@@ -120,7 +120,7 @@ def measured(tmp_path_factory):
         return Corner()
 
     asked = {"shortcuts": ["marker"], "strengths": [1.0], "generator": "gaussian", "rows": 120, "tested": 100}
-    asked |= {"options": {"steps": 20, "depth": 12, "scales": [3.0, 30.0]}, "count": 16, "steps": 100}
+    asked |= {"options": {"steps": 20, "depth": 12, "scales": [3.0, 30.0]}, "count": 16, "steps": 60, "rounds": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(repair, "fit_reader", fit)
         repair.main(**asked, out=out)
@@ -133,7 +133,7 @@ def measured(tmp_path_factory):
 
 def test_a_repair_is_measured_once_and_written(measured):
     out, content = measured
-    assert [path.name for path in out.glob("*.json")] == ["toyfaces-marker-1-gaussian-MaskDiME-0.json"]
+    assert [path.name for path in out.glob("*.json")] == ["toyfaces-marker-1-gaussian-MaskDiME-1-0.json"]
     assert set(content["accuracy"]) == {"before", "after", "more training", "fair rows"}
     assert content["accuracy on biased rows"] == 1.0
     assert content["rounds"][0]["accuracy"] == content["accuracy"]["after"]
@@ -153,8 +153,8 @@ def test_tables_say_what_the_files_say(measured, tmp_path):
     content = {**content, "rounds": rounds, "accuracy": accuracy, "gain": 0.8, "tested": 100, "fair changes": None}
     cells = line(content)
     assert cells[:5] == ["toyfaces", "marker", "1", "gaussian, MaskDiME", "0"]
-    assert cells[5:11] == ["16", "12", "0.50", "0.75 of 6", "-", "0.12"]
-    assert cells[11:] == ["0.500 ± 0.098", "0.900 ± 0.059", "0.600 ± 0.096", "0.950 ± 0.043", "0.800"]
+    assert cells[5:12] == ["2", "16", "12", "0.50", "0.75 of 6", "-", "0.12"]
+    assert cells[12:] == ["0.500 ± 0.098", "0.900 ± 0.059", "0.600 ± 0.096", "0.950 ± 0.043", "0.800"]
     assert attributes(content)[4:] == [
         "| marker | 0.75 | +0.75 | - |",
         "| smiling | 0.25 | +0.25 | - |",
