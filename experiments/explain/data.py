@@ -57,6 +57,11 @@ class Held:
         whole = self[:] if "image" in names else {name: column.repeat(1 + self.mirrored) for name, column in self.table}
         return {name: whole[name] for name in names}
 
+    def modelled(self) -> Held:
+        """The same rows, without the attributes that the graph does not know."""
+        rows = {name: column for name, column in self.rows.items() if name == "id" or name in self.graph}
+        return Held(rows, self.graph, [name for name in self.attributes if name in self.graph], self.mirrored)
+
     @property
     def table(self) -> list[tuple[str, Tensor]]:
         """All columns but the image."""

@@ -59,7 +59,7 @@ FAMILIES: dict[str, Family] = {
         "Agreed",
         {"steps": 8, "strength": 0.9},
         {
-            "weights": ((1.0, 3.0, 0.0), (1.0, 2.0, 0.0), (2.0, 3.0, 0.0)),
+            "weights": ((1.0, 2.0, 0.0), (1.0, 3.0, 0.0), (2.0, 3.0, 0.0)),
             "share": (0.03, 0.05),
             "threshold": (0.05, 0.1),
         },
@@ -174,6 +174,8 @@ SOURCES: dict[str, Callable[[Kit], Any]] = {
 }
 METHODS: dict[str, Method] = {
     OWN: ours().everywhere(),
+    "Agreed, gradient alone": ours(weights=(2.0, 0.0, 0.0)),
+    "Agreed, generator alone": ours(weights=(0.0, 2.0, 0.0)),
     "Agreed, vanilla": ours(SOURCES["vanilla"]),
     "Agreed, without consensus": ours(angle=180.0),
     "Agreed, drawn noise": ours(abducted=False),

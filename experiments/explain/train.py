@@ -61,7 +61,9 @@ def main(
             if target.is_dir():
                 continue
             scm = model(train.graph, steps)
-            scm.fit(train, faces.split("val", min(VAL, 200)), folder=target.with_name(target.name + "-fit"), seed=seed)
+            seen = faces.split("val", min(VAL, 200))
+            val = {node: seen[node] for node in train.graph}
+            scm.fit(train.modelled(), val, folder=target.with_name(target.name + "-fit"), seed=seed)
             scm.save(target, overwrite=True, half=True)
 
 

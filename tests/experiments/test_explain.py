@@ -148,6 +148,8 @@ def test_mirrored_rows_come_behind_the_others():
     assert len(rows) == 4
     assert rows[:]["id"].tolist() == [7, 8, 1_000_007, 1_000_008]
     assert torch.equal(rows[[1, 3]]["image"][1], rows[[1, 3]]["image"][0].flip(2))
+    more = Held({**rows.rows, "freckles": torch.tensor([0, 1])}, ToyFaces.graph, ["smiling", "freckles"], True)
+    assert set(more.modelled()[[3]]) == {"smiling", "image", "id"}
     assert rows.columns(["smiling"])["smiling"].tolist() == rows[:]["smiling"].tolist() == [0, 1, 0, 1]
 
 
