@@ -1,4 +1,4 @@
-"""What the network says about a noisy image: epsilon, v or x0 behind one interface."""
+"""What the network says about a noisy image: epsilon, v, x0 and others behind one interface."""
 
 from __future__ import annotations
 
@@ -57,6 +57,33 @@ class Clean(Prediction):
         return (x - alpha * output) / sigma
 
 
+@dataclass(frozen=True)
+class Scaled(Prediction):
+    r"""`F = (sigma x0 - alpha s^2 e) / (s D^(1/2))`, `D = alpha^2 s^2 + sigma^2`: v for data whose spread s is not 1.
+
+    What is left of x0 when the best linear guess from x is taken off, at unit variance (Karras et al., "Elucidating the
+    Design Space of Diffusion-Based Generative Models", 2022, here for `alpha^2 + sigma^2 = 1`); for s = 1 it is -v. The
+    smaller s, the less noise the network has to carry from its input to its output, which narrow networks on large
+    patches fail at.
+
+    Args:
+        spread: s, the standard deviation of the data about what the network can tell at once.
+    """
+
+    spread: float = 0.25
+
+    def _total(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return (alpha * self.spread) ** 2 + sigma**2
+
+    def target(self, x0: Tensor, e: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
+        left = sigma * x0 - alpha * self.spread**2 * e
+        return left / (self.spread * self._total(alpha, sigma).sqrt())
+
+    def epsilon(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
+        total = self._total(alpha, sigma)
+        return sigma * x / total - alpha * self.spread * output / total.sqrt()
+
+
 class Flow(Prediction):
     """The velocity `e - x0` of a rectified flow, `x = (1 - t) x0 + t e` (Liu et al., 2023)."""
 
@@ -67,7 +94,13 @@ class Flow(Prediction):
         return (x + alpha * output) / (alpha + sigma)
 
 
-PREDICTIONS: dict[str, Prediction] = {"epsilon": Epsilon(), "v": Velocity(), "x0": Clean(), "flow": Flow()}
+PREDICTIONS: dict[str, Prediction] = {
+    "epsilon": Epsilon(),
+    "v": Velocity(),
+    "scaled": Scaled(),
+    "x0": Clean(),
+    "flow": Flow(),
+}
 
 
 @dataclass(frozen=True)

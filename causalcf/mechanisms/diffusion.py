@@ -67,7 +67,8 @@ class Diffusion(ImageMechanism):
         attention: whether the coarsest resolution attends to itself.
         patch: side of the squares of pixels that the UNet takes as one; 2 saves the finest resolution.
         schedule: "linear" or "cosine".
-        prediction: what the network outputs, "epsilon", "v" or "x0".
+        prediction: what the network outputs, "epsilon", "v", "x0", or "scaled", which is v for data of spread 1/4 and
+            suits large patches.
         steps: noise levels visited by abduction, and by prediction.
         spacing: of these levels, "uniform", "quadratic", "log-snr" or "fine log-snr", for few steps.
         solver: how both directions are taken: "ddim" with fixed-point inversion; "explicit ddim", whose inversion takes
@@ -102,7 +103,7 @@ class Diffusion(ImageMechanism):
         attention: bool = False,
         patch: int = 1,
         schedule: Kind = "linear",
-        prediction: Literal["epsilon", "v", "x0"] = "epsilon",
+        prediction: Literal["epsilon", "v", "scaled", "x0"] = "epsilon",
         steps: int = 50,
         spacing: Spacing = "log-snr",
         solver: Literal["ddim", "explicit ddim", "2m", "bidirectional ddim", "belm", "edict"] = "ddim",

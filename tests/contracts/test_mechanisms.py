@@ -59,7 +59,7 @@ CASES = [
             cf.Image(2, 8, 8),
             options={"widths": [8, 8], "steps": 40, "prediction": prediction, "passes": 60},
         )
-        for prediction in ("epsilon", "v", "x0")
+        for prediction in ("epsilon", "v", "scaled", "x0")
     ),
     *(
         Case(

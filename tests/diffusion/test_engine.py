@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from causalcf.diffusion.denoiser import PREDICTIONS
+from causalcf.diffusion.denoiser import PREDICTIONS, Scaled
 from causalcf.diffusion.guidance import ClassifierFree, NoGuidance, guided
 from causalcf.diffusion.schedule import Schedule
 from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint, noised
@@ -157,3 +157,17 @@ def test_the_trajectory_can_be_watched():
     assert [k for k, _ in up] == [1, 2, 3, 4, 5]
     assert [k for k, _ in down] == [4, 3, 2, 1, 0]
     torch.testing.assert_close(up[2][1], down[1][1], atol=1e-8, rtol=0)
+
+
+def test_a_scaled_output_is_v_at_spread_1_and_has_unit_variance_at_the_spread_of_the_data():
+    generator = torch.Generator().manual_seed(0)
+    x0, e = (torch.randn(2, 1, 200, 200, generator=generator, dtype=torch.float64) for _ in range(2))
+    levels = Schedule("cosine").levels(10)
+    for alpha, sigma in zip(levels.alpha, levels.sigma, strict=True):
+        v = PREDICTIONS["v"].target(x0, e, alpha, sigma)
+        torch.testing.assert_close(Scaled(1.0).target(x0, e, alpha, sigma), -v)
+        half = 0.5 * x0
+        output = Scaled(0.5).target(half, e, alpha, sigma)
+        assert abs(output.std().item() - 1) < 0.02
+        torch.testing.assert_close(Scaled(0.5).epsilon(output, alpha * half + sigma * e, alpha, sigma), e)
+        assert abs((output * (alpha * half + sigma * e)).mean()) < 0.02  # what is left has no linear part
