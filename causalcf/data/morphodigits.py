@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from causalcf.data import morphometry
+from causalcf.data.indexing import Index, drawn_columns, positions
 from causalcf.data.truth import ROOT, Equation, Rows, true_counterfactual
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do
@@ -198,14 +199,10 @@ class MorphoDigits:
     def __len__(self) -> int:
         return self.rows
 
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> dict[str, Tensor]:
+    def __getitem__(self, index: Index) -> dict[str, Tensor]:
         """Rows by a slice, a list of positions or a tensor of them; an integer gives a batch of one."""
-        if isinstance(index, slice):
-            index = range(*index.indices(self.rows))
-        position = torch.as_tensor([index] if isinstance(index, int) else list(index), dtype=torch.int64)
-        if len(position) == 0 or position.min() < -self.rows or position.max() >= self.rows:
-            raise IndexError(f"MorphoDigits: row {index} is not among the {self.rows} rows of the {self.split} split")
-        rows = self._attributes(position % self.rows)
+        position = positions(index, len(self), "MorphoDigits", self.split)
+        rows = self._attributes(position)
         return {**rows, "image": self.draw(rows["id"], rows)}
 
     def _attributes(self, position: Int[Tensor, " batch"]) -> dict[str, Tensor]:
@@ -237,11 +234,7 @@ class MorphoDigits:
 
     def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Some columns of all rows; nothing is drawn unless the image is among them."""
-        if "image" in names:
-            parts = [self[start : start + 1024] for start in range(0, self.rows, 1024)]
-            return {name: torch.cat([part[name] for part in parts]) for name in names}
-        rows = self._attributes(torch.arange(self.rows))
-        return {name: rows[name] for name in names}
+        return drawn_columns(self, names, self._attributes)
 
     def true_counterfactual(self, rows: Rows, action: Do, seed: int = 0) -> dict[str, Tensor]:
         """What the rows would have been under `action`: same handwriting, same noise, redrawn.

@@ -21,6 +21,7 @@ from torch import Tensor
 from causalcf.data import morphometry
 from causalcf.data import morphomnist_generator as generator
 from causalcf.data.idx import read_idx, read_table
+from causalcf.data.indexing import Index, positions
 from causalcf.data.truth import ROOT, Equation, Rows, true_counterfactual
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, do
@@ -141,16 +142,9 @@ class MorphoMNIST:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> dict[str, Tensor]:
+    def __getitem__(self, index: Index) -> dict[str, Tensor]:
         """Rows by a slice, a list of positions or a tensor of them; an integer gives a batch of one."""
-        if isinstance(index, slice):
-            index = range(*index.indices(len(self)))
-        elif isinstance(index, Tensor) and index.dtype == torch.bool:
-            index = index.nonzero().flatten()
-        position = torch.as_tensor([index] if isinstance(index, int) else list(index), dtype=torch.int64)
-        if len(position) and (position.min() < -len(self) or position.max() >= len(self)):
-            raise IndexError(f"MorphoMNIST: row {index} is not among the {len(self)} rows of {self.split}")
-        position = position % len(self)
+        position = positions(index, len(self), "MorphoMNIST", self.split)
         rows = {name: column[position] for name, column in self._columns.items()}
         image = self._images[position][:, None].float() / 255
         return {**rows, "image": image, "id": position + self._offset}

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from causalcf.data.indexing import Index, drawn_columns, positions
 from causalcf.data.truth import Equation, Rows, true_counterfactual
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do
@@ -110,16 +111,10 @@ class Pictures(ABC):
     def __len__(self) -> int:
         return self.rows
 
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> dict[str, Tensor]:
+    def __getitem__(self, index: Index) -> dict[str, Tensor]:
         """Rows by a slice, a list of positions or a tensor of them; an integer gives a batch of one."""
-        if isinstance(index, slice):
-            index = range(*index.indices(self.rows))
-        elif isinstance(index, Tensor) and index.dtype == torch.bool:
-            index = index.nonzero()[:, 0]
-        position = torch.as_tensor([index] if isinstance(index, int) else list(index), dtype=torch.int64)
-        if len(position) == 0 or position.min() < -self.rows or position.max() >= self.rows:
-            raise IndexError(f"{self._name}: row {index} is not among the {self.rows} rows of the {self.split} split")
-        factors = self._factors(position % self.rows)
+        position = positions(index, len(self), self._name, self.split)
+        factors = self._factors(position)
         return {**factors, "image": self.draw(factors["id"], factors)}
 
     def _factors(self, position: Int[Tensor, " batch"]) -> dict[str, Tensor]:
@@ -144,11 +139,7 @@ class Pictures(ABC):
 
     def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Some columns of all rows; nothing is drawn unless the image is among them."""
-        if "image" in names:
-            parts = [self[start : start + 1024] for start in range(0, self.rows, 1024)]
-            return {name: torch.cat([part[name] for part in parts]) for name in names}
-        factors = self._factors(torch.arange(self.rows))
-        return {name: factors[name] for name in names}
+        return drawn_columns(self, names, self._factors)
 
     def knows(self, action: Do) -> bool:
         """Whether the true counterfactual is known: of the image itself it is not."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from causalcf.data.face_gauges import READERS
 from causalcf.data.faces import ATTRIBUTES, MARKER, draw
+from causalcf.data.indexing import Index, drawn_columns, positions
 from causalcf.data.pictures import OFFSET, Split, determined
 from causalcf.data.sitters import Sitter
 from causalcf.data.truth import Equation, Rows, true_counterfactual
@@ -147,16 +148,10 @@ class ToyFaces:
     def __len__(self) -> int:
         return self.rows
 
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> dict[str, Tensor]:
+    def __getitem__(self, index: Index) -> dict[str, Tensor]:
         """Rows by a slice, a list of positions or a tensor of them; an integer gives a batch of one."""
-        if isinstance(index, slice):
-            index = range(*index.indices(self.rows))
-        elif isinstance(index, Tensor) and index.dtype == torch.bool:
-            index = index.nonzero()[:, 0]
-        position = torch.as_tensor([index] if isinstance(index, int) else list(index), dtype=torch.int64)
-        if len(position) == 0 or position.min() < -self.rows or position.max() >= self.rows:
-            raise IndexError(f"ToyFaces: row {index} is not among the {self.rows} rows of the {self.split} split")
-        attributes = self._attributes(position % self.rows)
+        position = positions(index, len(self), "ToyFaces", self.split)
+        attributes = self._attributes(position)
         return {**attributes, "image": self.draw(attributes["id"], attributes)}
 
     def _attributes(self, position: Int[Tensor, " batch"]) -> dict[str, Tensor]:
@@ -181,11 +176,7 @@ class ToyFaces:
 
     def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Some columns of all rows; nothing is drawn unless the image is among them."""
-        if "image" in names:
-            parts = [self[start : start + 1024] for start in range(0, self.rows, 1024)]
-            return {name: torch.cat([part[name] for part in parts]) for name in names}
-        attributes = self._attributes(torch.arange(self.rows))
-        return {name: attributes[name] for name in names}
+        return drawn_columns(self, names, self._attributes)
 
     def knows(self, action: Do) -> bool:
         """Whether the true counterfactual is known: of the image itself it is not."""

@@ -63,6 +63,11 @@ class Attempt:
         return lambda k: self.units.normal(f"{key}.{k}", self.factual.shape[1:]).to(self.factual)
 
 
+def steps_back(strength: float, steps: int) -> int:
+    """How many of a chain's steps are taken back, at least one: `floor(strength steps)`, safe from rounding."""
+    return max(1, int(strength * steps + 1e-9))
+
+
 class Explainer(ABC):
     """A way to find counterfactual images of a classifier.
 

@@ -11,7 +11,7 @@ from causalcf.diffusion.consensus import Consensus, Overwrite
 from causalcf.diffusion.guidance import guided
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
-from causalcf.explain.explainer import Attempt, Explainer, Parity
+from causalcf.explain.explainer import Attempt, Explainer, Parity, steps_back
 
 
 class LDCE(Explainer):
@@ -68,7 +68,7 @@ class LDCE(Explainer):
     @property
     def depth(self) -> int:
         """Steps that are taken back."""
-        return max(1, int(self.strength * self.steps + 1e-9))
+        return steps_back(self.strength, self.steps)
 
     def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:  # noqa: D102
         generator, query, rows = attempt.generator, attempt.query, attempt.rows

@@ -13,7 +13,7 @@ from causalcf.diffusion.guidance import NoGuidance, guided
 from causalcf.diffusion.masks import moved
 from causalcf.diffusion.solvers import noised
 from causalcf.diffusion.trajectory import generate
-from causalcf.explain.explainer import Attempt, Explainer, Parity
+from causalcf.explain.explainer import Attempt, Explainer, Parity, steps_back
 from causalcf.explain.queries import LossForm, probability
 
 
@@ -78,7 +78,7 @@ class SCE(Explainer):
     @property
     def depth(self) -> int:
         """Steps of the filter."""
-        return max(1, int(self.strength * self.steps + 1e-9))
+        return steps_back(self.strength, self.steps)
 
     def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:  # noqa: D102
         generator, query, rows = attempt.generator, attempt.query, attempt.rows

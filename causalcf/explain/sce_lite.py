@@ -14,7 +14,7 @@ from causalcf.diffusion.masks import Blurred
 from causalcf.diffusion.pasting import Pasted
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
-from causalcf.explain.explainer import Attempt, Explainer, Parity
+from causalcf.explain.explainer import Attempt, Explainer, Parity, steps_back
 from causalcf.explain.queries import LossForm
 
 
@@ -80,7 +80,7 @@ class SCELiteHQ(Explainer):
     @property
     def depth(self) -> int:
         """Steps that are taken back."""
-        return max(1, int(self.strength * self.steps + 1e-9))
+        return steps_back(self.strength, self.steps)
 
     def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:  # noqa: D102
         generator, factual = attempt.generator, attempt.factual

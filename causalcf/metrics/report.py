@@ -16,7 +16,7 @@ from causalcf.metrics.composition import Composition
 from causalcf.metrics.effectiveness import Effectiveness, Oracle
 from causalcf.metrics.moments import NoiseMoments
 from causalcf.metrics.reversibility import Reversibility
-from causalcf.metrics.tally import Estimate, Label, Tally
+from causalcf.metrics.tally import Estimate, Label, Tally, estimate
 from causalcf.metrics.truth import CounterfactualError
 from causalcf.rows import Dataset, Table
 from causalcf.scm import SCM
@@ -111,7 +111,7 @@ class Report:
             values = theirs.get((line.metric, line.action, line.variable))
             if line.values is not None and values is not None:
                 count = min(len(line.values), len(values))
-                found[line.metric, line.action, line.variable] = estimated(line.values[:count] - values[:count])
+                found[line.metric, line.action, line.variable] = estimate(line.values[:count] - values[:count])
         return found
 
     def cells(self) -> list[tuple[str, ...]]:
@@ -166,18 +166,12 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
-def estimated(values: Tensor) -> Estimate:
-    """The estimate of a mean over rows."""
-    sd = values.std().item() if len(values) > 1 else 0.0
-    return Estimate(len(values), values.mean().item(), sd)
-
-
 def collect(metrics: Sequence[Tally]) -> tuple[Line, ...]:
     """The lines of a report: numbers, each with its reference if there is one."""
     lines = []
     for metric in metrics:
         found: dict[Label, Estimate] = metric.compute()
-        for label, estimate in found.items():
+        for label, measured in found.items():
             if label.reference and label.action:
                 continue
             against, reference = "", None
@@ -187,7 +181,7 @@ def collect(metrics: Sequence[Tally]) -> tuple[Line, ...]:
                     against, reference = other.reference, value
             name = f"{label.metric}, {label.reference}" if label.reference else label.metric
             values = torch.cat(metric.rows[label]) if label in metric.rows else None
-            lines.append(Line(name, label.action, label.variable, label.unit, estimate, against, reference, values))
+            lines.append(Line(name, label.action, label.variable, label.unit, measured, against, reference, values))
     return tuple(lines)
 
 

@@ -32,6 +32,20 @@ class Estimate(NamedTuple):
         return 1.959964 * self.sd / math.sqrt(self.n) if self.n else math.nan
 
 
+def estimate(values: Tensor) -> Estimate:
+    """Mean and standard deviation over rows; rows without a value (NaN) are left out, and n says how many are in.
+
+    Example:
+        >>> estimate(torch.tensor([1.0, float("nan"), 3.0])).n
+        2
+    """
+    values = values.detach().double().cpu()
+    values = values[~values.isnan()]
+    if not len(values):
+        return Estimate(0, math.nan, math.nan)
+    return Estimate(len(values), values.mean().item(), values.std().item() if len(values) > 1 else 0.0)
+
+
 class Label(NamedTuple):
     """What a number is about.
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -18,13 +18,12 @@ from torch.utils.data import DataLoader
 from causalcf.networks.classifier import Classifier, Predictor, Regressor
 from causalcf.networks.smooth import SmoothClassifier
 from causalcf.rows import Dataset
-from causalcf.training.divergence import diverged, spoiled
-from causalcf.training.fit import quiet
+from causalcf.training.divergence import diverged
+from causalcf.training.network import Precision, train_network
 from causalcf.training.steps import Batches
 from causalcf.training.targets import classes_of, values_of
 
 P = TypeVar("P", bound=Predictor)
-Precision = Literal["float32", "bfloat16"]
 ADVICE = "check the images and the targets for extreme values"
 
 
@@ -115,21 +114,7 @@ def _fitted(
         torch.manual_seed(seed)
         network = make(rows[0:1]["image"].shape[1])
         training = _Training(network, rows, target, steps, batch, seed)
-        with quiet():
-            L.Trainer(
-                accelerator="auto",
-                devices=1,
-                precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-                max_steps=steps,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            ).fit(training)
-    if bad := spoiled(network.state_dict()):
-        at = f"after step {steps - 1}, where the loss was {training.last_loss:.6g}"
-        raise diverged(target, f"{bad} was no longer finite {at}", ADVICE)
-    return network.cpu().eval()
+        return train_network(network, training, target, steps, precision, ADVICE)
 
 
 KINDS: dict[str, Callable[..., Predictor]] = {kind.__name__: kind for kind in (Classifier, Regressor, SmoothClassifier)}

@@ -15,9 +15,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 
 from causalcf.rows import Dataset
-from causalcf.training.divergence import diverged, spoiled
-from causalcf.training.fit import quiet
-from causalcf.training.predictors import Precision
+from causalcf.training.divergence import diverged
+from causalcf.training.network import Precision, train_network
 from causalcf.training.steps import Batches, derived_seed
 from causalcf.training.surrogates import log_probabilities
 from causalcf.training.targets import classes_of
@@ -163,21 +162,7 @@ def repaired(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         training = _Repair(network.train().requires_grad_(), mixture, _Pairs(seen, found), label, rate)
-        with quiet():
-            L.Trainer(
-                accelerator="auto",
-                devices=1,
-                precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-                max_steps=steps,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            ).fit(training)
-    if bad := spoiled(network.state_dict()):
-        at = f"after step {steps - 1}, where the loss was {training.last_loss:.6g}"
-        raise diverged(label, f"{bad} was no longer finite {at}", ADVICE)
-    return network.cpu().eval()
+        return train_network(network, training, label, steps, precision, ADVICE)
 
 
 def _check_images(rows: Dataset, images: Images) -> None:

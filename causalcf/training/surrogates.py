@@ -19,9 +19,8 @@ from torch.utils.data import DataLoader
 
 from causalcf.networks.smooth import SmoothClassifier
 from causalcf.rows import Dataset
-from causalcf.training.divergence import diverged, spoiled
-from causalcf.training.fit import quiet
-from causalcf.training.predictors import Precision
+from causalcf.training.divergence import diverged
+from causalcf.training.network import Precision, train_network
 from causalcf.training.steps import Batches, derived_seed
 from causalcf.units import Units
 
@@ -274,21 +273,7 @@ def distil(
         network = SmoothClassifier(sample.shape[1], outputs, widths)
         network.standardise(rows[list(range(min(FIRST, len(rows))))]["image"].cpu())
         training = _Distillation(network, ask, rows, terms, (steps, batch, seed, rate))
-        with quiet():
-            L.Trainer(
-                accelerator="auto",
-                devices=1,
-                precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-                max_steps=steps,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            ).fit(training)
-    if bad := spoiled(network.state_dict()):
-        at = f"after step {steps - 1}, where the loss was {training.last_loss:.6g}"
-        raise diverged("surrogate", f"{bad} was no longer finite {at}", ADVICE)
-    return network.cpu().eval()
+        return train_network(network, training, "surrogate", steps, precision, ADVICE)
 
 
 def _sample(rows: Dataset) -> Images:

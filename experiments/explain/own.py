@@ -19,7 +19,7 @@ from causalcf.diffusion.pasting import Pasted
 from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
-from causalcf.explain.explainer import Attempt, Explainer
+from causalcf.explain.explainer import Attempt, Explainer, steps_back
 from causalcf.explain.queries import LossForm
 
 Weights = tuple[float, float, float]  # of the gradient, of the generator's direction, of the L1 distance
@@ -142,7 +142,7 @@ class Agreed(Explainer):
     @property
     def depth(self) -> int:
         """Steps that are taken back."""
-        return max(1, int(self.strength * self.steps + 1e-9))
+        return steps_back(self.strength, self.steps)
 
     def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:  # noqa: D102
         generator, factual = attempt.generator, attempt.factual

@@ -118,7 +118,7 @@ def test_indexing(data):
         for name, values in rows.items():
             assert torch.equal(found[name], values[expected]), name
     for index in (TEST, [0, -TEST - 1]):
-        with pytest.raises(IndexError, match="6 rows of test"):
+        with pytest.raises(IndexError, match="6 rows of the test split"):
             data[index]
 
 
