@@ -46,6 +46,7 @@ def classified(scm: cf.SCM, train: Any, steps: int, seed: int) -> cf.SCM:
         loss.backward()
         optimiser.step()
         cycle.step()
+    new.fitted = True
     return scm.using(image=new.eval())
 
 

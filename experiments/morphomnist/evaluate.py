@@ -10,7 +10,7 @@ once and stored beside: thickness and intensity from the training columns, the d
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from causalcf.metrics import (
 from causalcf.networks.classifier import Classifier
 from causalcf.training.predictors import load_predictor
 from causalcf.units import Units
+from experiments.benchmarks.evaluations import Asked
 from experiments.morphomnist.measured import slug
 from experiments.morphomnist.methods import METHODS
 from experiments.morphomnist.models import folder
@@ -53,31 +54,36 @@ def interventions(rows: Mapping[str, Tensor], train: Mapping[str, Tensor], seed:
     return drawn
 
 
-class Counter:
-    """How many rows the image's network was shown, forwards and backwards."""
-
-    def __init__(self, scm: cf.SCM) -> None:
-        self.forward = self.backward = 0
-        image = scm.mechanism("image")
-        self.hook = image.network.register_forward_hook(self._count) if isinstance(image, M.Diffusion) else None
-
-    def _count(self, _: Any, __: Any, output: Tensor) -> None:
-        self.forward += len(output)
-        if output.requires_grad and torch.is_grad_enabled():
-            self.backward += len(output)
+def planned(path: Path, rows: Mapping[str, Tensor], train: Mapping[str, Tensor], seed: int) -> Mapping[str, Tensor]:
+    """The interventions of some rows, from the file that stores them; drawn, and stored, where it does not."""
+    ids = rows["id"].tolist()
+    if path.exists():
+        kept = json.loads(path.read_text())
+        if kept.get("seed") == seed and kept["id"][: len(ids)] == ids:
+            return {name: torch.tensor(kept[name][: len(ids)]) for name in train.keys() | {"digit"}}
+    drawn = {
+        name: [round(value, 6) for value in found.tolist()] for name, found in interventions(rows, train, seed).items()
+    }
+    path.write_text(json.dumps({"seed": seed, "id": ids, **drawn}) + "\n")
+    return {name: torch.tensor(values) for name, values in drawn.items()}
 
 
 def evaluations(scm: cf.SCM, rows: Mapping[str, Tensor], action: cf.Do) -> dict[str, float]:
-    """Network evaluations of a row: abduction, and prediction of one counterfactual; those of a VAE are 1 and 1."""
-    counter, n = Counter(scm), len(rows["id"])
-    if counter.hook is None:
-        return {"abduct": 1, "predict": 1, "backward": 0}
-    world = scm.observe(rows)
-    world.noise["image"]
-    abduction, backward = counter.forward, counter.backward
-    world.do(action)["image"]
-    counter.hook.remove()
-    return {"abduct": abduction / n, "predict": (counter.forward - abduction) / n, "backward": backward / n}
+    """Network evaluations of a row in abduction, and in prediction of one counterfactual.
+
+    Rows shown to the denoiser, or to encoder and decoder; what goes backwards through the denoiser; and rows shown to
+    the readers that steer, with what goes backwards through them.
+    """
+    with Asked(scm.mechanism("image")) as asked:
+        world, counts = scm.observe(rows), []
+        for step in (lambda: world.noise["image"], lambda: world.do(action)["image"]):
+            step()
+            own = [rows for way, rows in asked.rows.items() if way.endswith("forward") and "reader" not in way]
+            counts.append(sum(map(sum, own)))
+    read = [sum(asked.rows.get(f"reader {way}", [])) for way in ("forward", "backward")]
+    found = {"abduct": counts[0], "predict": counts[1] - counts[0], "backward": sum(asked.rows["backward"])}
+    found |= {"read": read[0], "read backward": read[1]}
+    return {name: count / len(rows["id"]) for name, count in found.items()}
 
 
 def unconditional(path: Path) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -87,17 +93,17 @@ def unconditional(path: Path) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return lambda images: judge.encoder(2 * images - 1, judge.features({}, len(images)))
 
 
-def digest(folder: Path) -> str:
-    """Of the weights in a model's folder."""
-    found = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
+def digest(folders: Iterable[Path], about: object) -> str:
+    """Of the weights in some folders, and of what else decides the numbers."""
+    found = hashlib.sha256(json.dumps(about, default=str).encode())
+    for path in sorted(path for place in folders for path in place.rglob("*.safetensors")):
         found.update(path.read_bytes())
     return found.hexdigest()[:16]
 
 
-def kept(measured: Mapping[str, Any], weights: str, rows: int) -> bool:
-    """Whether what was measured is of these weights, on at least as many rows."""
-    return measured["weights"] == weights and measured["about"]["rows"] >= rows
+def kept(measured: Mapping[str, Any], asked: str, rows: int) -> bool:
+    """Whether what was measured was asked in this way, on at least as many rows."""
+    return measured["asked"] == asked and measured["about"]["rows"] >= rows
 
 
 class Rows:
@@ -159,11 +165,9 @@ def main(
     """
     data = MorphoMNIST(folder("morphomnist"), "test", mnist=folder("mnist"))
     train = MorphoMNIST(folder("morphomnist"), "train")
-    drawn = interventions(data[: max(rows, 1)], train.columns(["thickness", "intensity"]), seed)
     place = out / str(seed)
     place.mkdir(parents=True, exist_ok=True)
-    stored = {name: [round(value, 6) for value in values.tolist()] for name, values in drawn.items()}
-    (place / "interventions.json").write_text(json.dumps(stored) + "\n")
+    drawn = planned(place / "interventions.json", data[:rows], train.columns(["thickness", "intensity"]), seed)
     judges = {name: load_predictor(predictors / f"judge-{name}") for name in ("digit", "thickness", "intensity")}
     digit = judges["digit"]
     assert isinstance(digit, Classifier)
@@ -175,8 +179,9 @@ def main(
         weights = models / f"morphomnist-{method.model}{f'-{seed}' if seed else ''}"
         if not weights.is_dir():
             continue
-        print_of, count = digest(weights), rows if method.main else min(rows, few)
-        if path.exists() and kept(json.loads(path.read_text()), print_of, count):
+        scm, count = method.made(cf.SCM.load(weights), predictors), rows if method.main else min(rows, few)
+        asked = digest([weights, predictors], [name, scm.mechanism("image").config(), seed])
+        if path.exists() and kept(json.loads(path.read_text()), asked, count):
             continue
         plan = {f"do({variable})": cf.do(**{variable: drawn[variable][:count]}) for variable in drawn}
         metrics: list[Tally] = [
@@ -191,7 +196,6 @@ def main(
             Frechet(digit.features, reference["image"]),
         ]
         with torch.no_grad():
-            scm = method.made(cf.SCM.load(weights), predictors)
             cost = evaluations(scm, data[:20], plan["do(thickness)"].at(slice(0, 20), count))
             report = evaluate(scm, Rows(data, count), plan, metrics, batch=batch, seed=seed)
             first = min(cycles if method.main else FEW_CYCLES, count)
@@ -203,7 +207,7 @@ def main(
         for line, found in zip(content["lines"], (*report.lines, *ten.lines), strict=True):
             if found.values is not None:  # for differences of methods, row by row
                 line["values"] = [float(f"{value:.4g}") for value in found.values[:few].tolist()]
-        about = {"method": name, "weights": print_of, "evaluations": cost, "cycled": first, "machine": machine}
+        about = {"method": name, "asked": asked, "evaluations": cost, "cycled": first, "machine": machine}
         path.write_text(json.dumps({**about, **content}) + "\n")
         print(name, cost, flush=True)
     write_all(out, models, predictors, pictures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ SOUND: dict[str, Place] = {
     "composition 10": ("composition, 10 cycles", "", "image"),
     "do(t): reversibility": ("reversibility, 1 cycle", "do(thickness)", "image"),
     "do(i): reversibility": ("reversibility, 1 cycle", "do(intensity)", "image"),
+    "do(d): reversibility": ("reversibility, 1 cycle", "do(digit)", "image"),
     "do(t): to the truth": ("error against the truth", "do(thickness)", "image"),
     "do(i): to the truth": ("error against the truth", "do(intensity)", "image"),
 }
@@ -39,8 +41,11 @@ READ: dict[str, Place] = {
     **{f"do({do}): digit": ("accuracy of oracle", f"do({FULL[do]})", "digit") for do in ("t", "i", "d")},
 }
 KEPT: dict[str, Place] = {
-    "do(t): identity": ("identity, to the observation", "do(thickness)", "image"),
-    "do(t): identity, to the reconstruction": ("identity, to the reconstruction", "do(thickness)", "image"),
+    **{
+        f"do({do}): identity{end}": (f"identity, {to}", f"do({FULL[do]})", "image")
+        for to, end in (("to the observation", ""), ("to the reconstruction", ", to the reconstruction"))
+        for do in ("t", "i", "d")
+    },
     **{
         f"do({do}): CLD{end}": (f"minimality (CLD), {form}", f"do({FULL[do]})", FULL[do])
         for form, end in (("corrected", ""), ("published", ", published"))
@@ -71,10 +76,26 @@ class Value:
         if count < 2:
             return Value(self.mean - other.mean, self.half + other.half)
         each = [first - second for first, second in zip(self.rows[:count], other.rows[:count], strict=True)]
-        return Value(statistics.mean(each), 1.959964 * statistics.stdev(each) / math.sqrt(count))
+        return of_rows(each)
+
+    def first(self, count: int) -> Value:
+        """Of the first rows alone, where they are kept."""
+        return of_rows(self.rows[:count]) if len(self.rows) >= count > 1 else self
+
+    def size(self) -> Value:
+        """Of a bias, whatever its sign."""
+        sign = -1.0 if self.mean < 0 else 1.0
+        return Value(sign * self.mean, self.half, self.reference, tuple(sign * row for row in self.rows))
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.half:.3f}"
+
+
+def of_rows(values: Sequence[float]) -> Value:
+    """The mean of some rows."""
+    return Value(
+        statistics.mean(values), 1.959964 * statistics.stdev(values) / math.sqrt(len(values)), math.nan, tuple(values)
+    )
 
 
 class Result:
@@ -108,6 +129,11 @@ class Result:
         """Network evaluations of a row."""
         back = f" ({self.cost['backward']:.0f} backward)" if self.cost["backward"] else ""
         return f"{self.cost['abduct']:.0f} + {self.cost['predict']:.0f}{back}"
+
+    @property
+    def readings(self) -> str:
+        """Evaluations of the readers that steer, forwards and backwards."""
+        return f"{self.cost['read']:.0f} + {self.cost['read backward']:.0f}"
 
 
 def load(place: Path) -> dict[str, Result]:

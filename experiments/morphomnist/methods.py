@@ -17,7 +17,8 @@ OMEGAS = (1.5, 2.0, 3.0, 5.0)
 CHOSEN = "2M with replay, 24, omega 1.15, steered"  # on validation rows
 FAST = "2M with replay, 12, omega 1.15, steered"
 FINE = "2M with replay, 12 fine levels, omega 1.15, steered"
-BEST, MOONSHOT = f"spatial-long: {CHOSEN}", f"spatial-long: {FINE}"
+PLAIN = "2M with replay, 12 fine levels, omega 1.15"
+BEST, MOONSHOT, UNAIDED = (f"spatial-long: {name}" for name in (CHOSEN, FINE, PLAIN))
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,12 @@ def steerings(model: str) -> dict[str, Method]:
     """Readers that correct prediction."""
     replayed: dict[str, Any] = {"solver": "2m", "steps": 24, "replay": True}
     scaled, both = {**replayed, "omega": 1.15}, ("thickness", "intensity")
+    fine = {**scaled, "steps": 12, "spacing": "fine log-snr"}
     return {
         CHOSEN: steered(model, both, **scaled),
         FAST: steered(model, both, **{**scaled, "steps": 12}),
-        FINE: steered(model, both, **{**scaled, "steps": 12, "spacing": "fine log-snr"}),
+        FINE: steered(model, both, **fine),
+        PLAIN: options(model, **fine),
         "2M with replay, 24, omega 1.15": options(model, **scaled),
         "2M with replay, 24, omega 1.15, thickness steered": steered(model, both[:1], **scaled),
         "2M with replay, 24, omega calibrated": steered(model, (*both, "digit"), "omega", **replayed),
@@ -125,7 +128,7 @@ def named(model: str, rows: dict[str, Method], main: tuple[str, ...] = ()) -> di
 
 
 METHODS: dict[str, Method] = {
-    **named("spatial-long", steerings("spatial-long"), (CHOSEN, FAST, FINE)),
+    **named("spatial-long", steerings("spatial-long"), (CHOSEN, FAST, FINE, PLAIN)),
     **named("semantic", {CHOSEN: steerings("semantic")[CHOSEN]}, (CHOSEN,)),
     "VAE": options("vae").everywhere(),
     "HVAE": options("hvae").everywhere(),
