@@ -12,7 +12,7 @@ from diffusers import DiTTransformer2DModel, SD3Transformer2DModel, UNet2DCondit
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from causalcf.diffusion.codec import Latents, Pixels
+from causalcf.diffusion.codec import Codec, Latents, Pixels
 from causalcf.diffusion.schedule import FlowSchedule, NoiseSchedule, Tabulated
 from causalcf.explain.generator import Conditions, Generator
 
@@ -82,6 +82,7 @@ def from_diffusers(
     prompts: Sequence[str] | None = None,
     classes: Sequence[int] | None = None,
     null: str | int | None = None,
+    any_size: bool = False,
 ) -> Generator:
     """The generator inside a pipeline of diffusers; its networks are frozen in place, and gradients reach their input.
 
@@ -96,6 +97,8 @@ def from_diffusers(
             they are the same.
         null: what says nothing: a prompt, by default the empty one, or the number of the class that was trained for it,
             by default the one that DiT has.
+        any_size: whether images of other sizes are taken than the network was trained on, its `sample_size`; most
+            networks run on them, and draw them badly.
 
     Raises:
         TypeError: the pipeline holds something else; the message says what is supported, and how to wrap the rest.
@@ -122,7 +125,20 @@ def from_diffusers(
     codec = Pixels() if autoencoder is None else Latents(autoencoder, kind.multiple)
     nothing, conditions = kind.options(prompts, classes, null)
     channels = codec.seen if isinstance(codec, Latents) else network.config.in_channels
-    return Generator(_Network(network, kind.told, kind.multiple), nothing, *scheduled, codec, conditions, channels)
+    size = None if any_size else _size(network, codec)
+    return Generator(
+        _Network(network, kind.told, kind.multiple), nothing, *scheduled, codec, conditions, channels, size
+    )
+
+
+def _size(network: Any, codec: Codec) -> tuple[int, int] | None:
+    """Height and width of the images that a network was trained on, where it says so."""
+    side = network.config.sample_size
+    if side is None:
+        return None
+    height, width = (side, side) if isinstance(side, int) else side
+    factor = codec.factor if isinstance(codec, Latents) else 1
+    return factor * height, factor * width
 
 
 def _scheduled(scheduler: Any) -> tuple[NoiseSchedule, str] | None:

@@ -35,7 +35,8 @@ def refuse_misfit(generator: Generator, images: Float[Tensor, "batch channel hei
         drawn = " by ".join(map(str, (generator.channels, *generator.size)))
         raise ValueError(
             f"generator: it draws images of {drawn} (channels, height, width), got {channels} by {height} by {width}; "
-            "resize the images before the classifier sees them, or choose a generator that was trained on such ones"
+            "resize the images before the classifier sees them, or choose a generator that was trained on such ones; a "
+            "pipeline's network that is meant for other sizes is taken with from_diffusers(..., any_size=True)"
         )
     levels = generator.levels(2)
     try:

@@ -63,7 +63,7 @@ def ddim(**options):
 def unet(channels, **options):
     blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "norm_num_groups": 4}
     shape = {"in_channels": channels, "out_channels": channels, "block_out_channels": (8, 8), "layers_per_block": 1}
-    return diffusers.UNet2DModel(8, **{**shape, **blocks, **options})
+    return diffusers.UNet2DModel(**{"sample_size": 8, **shape, **blocks, **options})
 
 
 def autoencoder(**options):
@@ -81,11 +81,13 @@ def codebook():
 
 
 def ddim_pipeline(network=(), **options):
-    return diffusers.DDIMPipeline(unet(3, **dict(network)), ddim(clip_sample=True, **options))
+    return diffusers.DDIMPipeline(unet(3, **{"sample_size": 16, **dict(network)}), ddim(clip_sample=True, **options))
 
 
 def classes_pipeline():
-    return diffusers.DDPMPipeline(unet(3, num_class_embeds=3, out_channels=6), ddim(clip_sample=True))
+    return diffusers.DDPMPipeline(
+        unet(3, sample_size=(16, 16), num_class_embeds=3, out_channels=6), ddim(clip_sample=True)
+    )
 
 
 def ldm_pipeline():
@@ -294,7 +296,7 @@ def test_a_chain_ends_where_the_pipelines_own_does(make, more, dtype):
     pipeline.set_progress_bar_config(disable=True)
     generator = from_diffusers(pipeline)  # in eval mode from here on
     theirs = pipeline(**more, num_inference_steps=T, generator=torch.Generator().manual_seed(3), output_type="np")
-    shape = (3, 8, 8) if make is ddim_pipeline else (4, 8, 8)
+    shape = (3, 16, 16) if make is ddim_pipeline else (4, 8, 8)
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(3), dtype=dtype)
     condition = generator.told(torch.tensor([1, 4])) if generator.conditions else generator.nothing(2)
     levels = generator.levels(T)
@@ -405,7 +407,29 @@ def test_schedules_without_a_meaning_are_refused(make, message):
 def test_images_that_do_not_fit_are_refused(make, shape, message):
     kind, few = LITE
     with pytest.raises(ValueError, match=message):
-        kind(**few).explain(classifier, from_diffusers(double(make)), torch.rand(2, *shape).double())
+        kind(**few).explain(classifier, from_diffusers(double(make), any_size=True), torch.rand(2, *shape).double())
+
+
+@pytest.mark.parametrize(
+    "make", [ddim_pipeline, classes_pipeline, ldm_pipeline, dit_pipeline, sd_pipeline, sd3_pipeline]
+)
+def test_images_of_another_size_than_the_network_was_trained_on_are_refused(make, images, monkeypatch):
+    kind, few = LITE
+    null = {"null": 2} if make is classes_pipeline else {}
+    generator = from_diffusers(double(make), **null)
+    assert generator.size == (16, 16)
+    monkeypatch.setattr(kind, "attempt", lambda *_: pytest.fail("sampled"))
+    with pytest.raises(ValueError, match=r"draws images of 3 by 16 by 16 .*, got 3 by 8 by 8; .*any_size=True"):
+        kind(**few).explain(classifier, generator, images[..., :8, :8])
+    free = from_diffusers(double(make), **null, any_size=True)
+    assert free.size is None
+    assert len(kind(**few).queries(classifier, free, images[..., :8, :8])) == 1
+
+
+def test_a_network_that_does_not_say_its_size_draws_all():
+    assert from_diffusers(double(lambda: ddim_pipeline({"sample_size": None}))).size is None
+    wide = from_diffusers(double(lambda: ddim_pipeline({"sample_size": [8, 16]})))
+    assert wide.size == (8, 16)
 
 
 def test_what_a_pipeline_cannot_be_told_is_refused(images):
