@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from causalcf.diffusion.ancestral import Variance, leverage
@@ -16,7 +16,7 @@ from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import Guidance, Model, Step
 from causalcf.diffusion.masks import Everywhere, Mask
 from causalcf.diffusion.schedule import Levels
-from causalcf.diffusion.solvers import Sampler
+from causalcf.diffusion.solvers import Sampler, State
 from causalcf.diffusion.trajectory import generate
 
 Loss = Callable[[Images], Float[Tensor, " batch"]]
@@ -171,6 +171,12 @@ class Descent(Guidance):
     rate: Rate = field(default_factory=ancestrally)
     size: float = 1.0
     divided: bool = True
+    _still: Bool[Tensor, " batch"] | None = field(default=None, init=False)
+
+    @property
+    def still(self) -> Bool[Tensor, " batch"] | None:
+        """The rows whose gradient, at the last step, was exactly zero."""
+        return self._still
 
     def begin(self) -> None:
         """Forget earlier steps, before another trajectory."""
@@ -186,5 +192,27 @@ class Descent(Guidance):
             total = total + gradient
             if term.leads:
                 leading = leading + gradient
+        self._still = (total == 0).flatten(1).all(1)
         self.mask.see(tweedie(step), leading, step.k)
         return self.rate(step.levels, step.k) * self.size * total
+
+
+@dataclass(frozen=True)
+class Waiting(Sampler):
+    """Rows whose gradient is exactly zero stay where they are, now taken to be a level lower, as MaskDiME has it.
+
+    Args:
+        sampler: takes the steps of the others.
+        descent: whose gradients they are.
+    """
+
+    sampler: Sampler
+    descent: Descent
+
+    def begin(self, noise: State, depth: int) -> tuple[State, int]:  # noqa: D102
+        return self.sampler.begin(noise, depth)
+
+    def step(self, model: Model, state: State, k: int, levels: Levels) -> State:  # noqa: D102
+        x, *rest = self.sampler.step(model, state, k, levels)
+        still = self.descent.still
+        return (x if still is None else torch.where(still.reshape(-1, 1, 1, 1), state[0], x), *rest)

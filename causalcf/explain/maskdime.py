@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from causalcf.diffusion.descent import Estimate, OneStep
+from causalcf.diffusion.descent import Descent, Estimate, OneStep, Waiting
 from causalcf.diffusion.masks import AdaptiveDual, Mask
 from causalcf.diffusion.schedule import Levels
+from causalcf.diffusion.solvers import Sampler
 from causalcf.explain.explainer import Attempt
 from causalcf.explain.returning import Returning
 
@@ -19,9 +20,9 @@ class MaskDiME(Returning):
     Noisy images change where the gradient is among the `share` largest, clean estimates where it is among the `inner`
     share of those; both dilated. `size` scales all terms, which makes up for the weaker one-step estimate.
 
-    Published code draws no noise in its steps, puts the factual image back at the noise of the level just left, and
-    leaves the noise of the lowest level in the result; corrected, steps draw noise, and the result is the factual image
-    where it may not change.
+    Published code draws no noise in its steps, takes none where the gradient is exactly zero, puts the factual image
+    back at the noise of the level just left, and leaves the noise of the lowest level in the result; corrected, steps
+    are taken and draw noise, and the result is the factual image where it may not change.
 
     Args:
         size: factor of all gradients.
@@ -53,6 +54,9 @@ class MaskDiME(Returning):
 
     def mask(self, attempt: Attempt) -> Mask:  # noqa: D102
         return AdaptiveDual(self.share, self.inner, self.dilation)
+
+    def stepped(self, sampler: Sampler, descent: Descent) -> Sampler:  # noqa: D102
+        return Waiting(sampler, descent) if self.parity == "published" else sampler
 
     def finished(self, found: Tensor, attempt: Attempt, where: Tensor) -> Tensor:  # noqa: D102
         return found if self.parity == "published" else super().finished(found, attempt, where)

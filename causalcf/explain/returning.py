@@ -14,7 +14,7 @@ from causalcf.diffusion.guidance import guided
 from causalcf.diffusion.masks import Everywhere, Mask
 from causalcf.diffusion.pasting import Pasted
 from causalcf.diffusion.schedule import Levels
-from causalcf.diffusion.solvers import noised
+from causalcf.diffusion.solvers import Sampler, noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, Parity
 from causalcf.explain.queries import LossForm
@@ -136,12 +136,16 @@ class Returning(Explainer):
         descent.begin()
         model = guided(attempt.generator.denoiser(levels), attempt.generator.nothing(len(x)), descent)
         steps = Ancestral(attempt.draw("step") if self.stepnoise else None, self.variance)
-        sampler = Pasted(steps, mask, factual, attempt.draw("paste"), late)
+        sampler = self.stepped(Pasted(steps, mask, factual, attempt.draw("paste"), late), descent)
         x = generate(model, x, levels, sampler, depth=self.depth)
         where = mask.noisy
         if where is None:
             return codec.decode(x), torch.ones_like(attempt.images[:, :1], dtype=torch.bool)
         return self.finished(codec.decode(x), attempt, where), where
+
+    def stepped(self, sampler: Sampler, descent: Descent) -> Sampler:
+        """How steps are taken, given how they are guided."""
+        return sampler
 
     def finished(self, found: Tensor, attempt: Attempt, where: Tensor) -> Tensor:
         """The counterfactual, with the factual image itself where nothing may change."""

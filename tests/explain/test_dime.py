@@ -114,6 +114,24 @@ def test_a_zero_gradient_is_no_trouble(generator, images):
         assert not found.flipped.any()
 
 
+def test_published_maskdime_does_not_move_rows_without_a_gradient(generator, classifier, images):
+    """All others go on as they would without them; corrected, these rows go on as well."""
+
+    def half(images):
+        moving = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0], dtype=torch.float64)[: len(images)]
+        return moving * classifier(images) + 1
+
+    published = MaskDiME(**FEW, distance=0.0, parity="published").explain(half, generator, images, ids=IDS)
+    levels, noise = generator.levels(STEPS), Units(IDS, 0).normal("start.0", images.shape[1:])
+    start = noised(2 * images - 1, noise, DEPTH + 1, levels)
+    still = torch.tensor([0, 2, 4])
+    assert torch.equal(published.counterfactuals[still], ((start + 1) / 2).clamp(0, 1)[still])
+    every = MaskDiME(**FEW, distance=0.0, parity="published").explain(classifier, generator, images, ids=IDS)
+    torch.testing.assert_close(published.counterfactuals[[1, 3]], every.counterfactuals[[1, 3]], atol=1e-12, rtol=0)
+    corrected = MaskDiME(**FEW, distance=0.0).explain(half, generator, images, ids=IDS)
+    assert not torch.allclose(corrected.counterfactuals[still], ((start + 1) / 2).clamp(0, 1)[still], atol=1e-3)
+
+
 def test_only_rows_that_did_not_flip_are_tried_again(generator, classifier, images):
     images = images.clone()
     images[:2] = 0.5  # undecided: any push flips them
