@@ -37,8 +37,11 @@ class Pasted(Sampler):
 
     def step(self, model: Model, state: State, k: int, levels: Levels) -> State:  # noqa: D102
         x, *rest = self.sampler.step(model, state, k, levels)
+        return (self.pasted(x, k if self.late else k - 1, levels), *rest)
+
+    def pasted(self, x: Images, level: int, levels: Levels) -> Images:
+        """With the factual image at a level where the mask says so."""
         where = self.mask.noisy
         if where is None:
-            return (x, *rest)
-        level = k if self.late else k - 1
-        return (torch.where(where, x, noised(self.factual, self.draw(level).to(x), level, levels)), *rest)
+            return x
+        return torch.where(where, x, noised(self.factual, self.draw(level).to(x), level, levels))

@@ -106,5 +106,5 @@ class ACE(Explainer):
         sampler = Pasted(
             Ancestral(attempt.draw("refine.step"), self.variance), mask, factual, attempt.draw("refine.paste")
         )
-        x = generate(model, x, levels, sampler, depth=self.depth)
+        x = generate(model, sampler.pasted(x, self.depth, levels), levels, sampler, depth=self.depth)
         return torch.where(where, codec.decode(x).clamp(0, 1), attempt.images), where

@@ -1,0 +1,201 @@
+"""Each explainer, as published and corrected, against a plain loop that is written down from its description."""
+
+import pytest
+import torch
+from torch.nn.functional import max_pool2d
+
+from causalcf.diffusion.schedule import Schedule
+from causalcf.explain import ACE, DiME, FastDiME, MaskDiME
+from causalcf.units import Units
+
+STEPS, DEPTH = 20, 5
+IDS = torch.arange(5) + 30
+MODES = pytest.mark.parametrize("parity", [None, "published"], ids=["corrected", "published"])
+CLOSE = {"atol": 2e-6, "rtol": 0}  # losses are differentiated in float32
+
+
+@pytest.fixture
+def images(images):
+    images = images.clone()
+    images[3] = images[3].flip(-1)  # so that both classes are left
+    return images
+
+
+class Plain:
+    """A chain of `STEPS` of 1000 training steps in pixels, index 0 the least noisy, and all that is drawn at random."""
+
+    def __init__(self, generator, images):
+        self.network, self.null = generator.network, generator.null
+        self.times = torch.linspace(0, 999, STEPS, dtype=torch.float64).round().long()
+        self.kept = torch.cat([Schedule("linear").alpha_bar[self.times], torch.ones(1).double()])  # the last one is -1
+        self.units, self.shape = Units(IDS, 0), images.shape[1:]
+
+    def noise(self, name):
+        return self.units.normal(name, self.shape)
+
+    def epsilon(self, z, t):
+        return self.network(z, self.times[t].expand(len(z)), self.null.expand(len(z), -1))
+
+    def clean(self, z, t):
+        return ((z - (1 - self.kept[t]).sqrt() * self.epsilon(z, t)) / self.kept[t].sqrt()).clamp(-1, 1)
+
+    def noised(self, x, t, e):
+        return self.kept[t].sqrt() * x + (1 - self.kept[t]).sqrt() * e
+
+    def reverse(self, z, t):
+        """Mean and variance of a reverse step, and the clean estimate."""
+        now, below = self.kept[t], self.kept[t - 1]
+        beta, x = 1 - now / below, self.clean(z, t)
+        mean = below.sqrt() * beta / (1 - now) * x + (1 - beta).sqrt() * (1 - below) / (1 - now) * z
+        return mean, beta * (1 - below) / (1 - now), x
+
+
+def slope(loss, x):
+    leaf = x.clone().requires_grad_()
+    return torch.autograd.grad(loss(leaf).sum(), leaf)[0]
+
+
+def sign(classifier, images):
+    """+1 where the logit is to fall, -1 where it is to rise."""
+    return torch.where(classifier(images) > 0, 1.0, -1.0).double()
+
+
+def phi(images):
+    """Features: edges, and what is left of the image at half its size, squared."""
+    edges = images[..., 1:, :] - images[..., :-1, :]
+    return torch.cat([3 * edges.flatten(1), torch.nn.functional.avg_pool2d(images, 2).square().flatten(1)], 1)
+
+
+def share(x, factual, size):
+    difference = (x - factual).abs().sum(1, keepdim=True)
+    return max_pool2d(difference / difference.flatten(1).amax(1)[:, None, None, None], size, 1, size // 2)
+
+
+class Losses:
+    """The three gradients of DiME: of the class, the L1 distance and the features, with their weights."""
+
+    def __init__(self, classifier, images, scale, distance, weight):
+        self.to, self.factual, self.classifier = sign(classifier, images), 2 * images - 1, classifier
+        self.scale, self.distance, self.weight, self.wanted = scale, distance, weight, phi(images)
+
+    def chosen(self, x):
+        return slope(lambda x: self.scale * self.to * self.classifier((x + 1) / 2), x)
+
+    def near(self, x):
+        return self.distance * (x - self.factual).sign()
+
+    def alike(self, x):
+        return slope(lambda x: self.weight * (phi((x + 1) / 2) - self.wanted).square().mean(1), x)
+
+
+OPTIONS = {"steps": STEPS, "depth": DEPTH, "scales": (8.0,), "distance": 0.5, "perceptual": phi, "perceptual_weight": 9}
+
+
+@MODES
+def test_dime(parity, generator, classifier, images):
+    found = DiME(**OPTIONS, parity=parity).explain(classifier, generator, images, ids=IDS)
+    plain, loss, x0 = Plain(generator, images), Losses(classifier, images, 8.0, 0.5, 9), 2 * images - 1
+    start = DEPTH if parity else DEPTH - 1
+    z, x = plain.noised(x0, start, plain.noise("start.0")), x0
+    for t in range(DEPTH - 1, -1, -1):
+        if t < DEPTH - 1:
+            x = z
+            for inner in range(t, -1, -1):
+                mean, variance, _ = plain.reverse(x, inner)
+                x = mean + variance.sqrt() * plain.noise(f"inner.{t + 1}.0.{inner + 1}")
+        root = plain.kept[t].sqrt()
+        g = (loss.chosen(x) + loss.alike(x)) / root + (loss.near(z) if parity else loss.near(x) / root)
+        mean, variance, _ = plain.reverse(z, t)
+        z = mean - variance * g + variance.sqrt() * plain.noise(f"step.0.{t + 1}")
+    torch.testing.assert_close(found.counterfactuals, ((z + 1) / 2).clamp(0, 1), **CLOSE)
+
+
+@MODES
+@pytest.mark.parametrize("masking", ["self", "2+"])
+def test_fastdime(masking, parity, generator, classifier, images):
+    more = {"masking": masking, "warmup": 2, "dilation": 3, "threshold": 0.4}
+    found = FastDiME(**OPTIONS, **more, parity=parity).explain(classifier, generator, images, ids=IDS)
+    plain, loss, x0 = Plain(generator, images), Losses(classifier, images, 8.0, 0.5, 9), 2 * images - 1
+    fixed = None
+    for _ in range(1 if masking == "self" else 2):
+        z = plain.noised(x0, DEPTH if parity else DEPTH - 1, plain.noise("start.0"))
+        x, keep = x0, torch.zeros_like(x0) > 0 if fixed is None else fixed
+        for counter, t in enumerate(range(DEPTH - 1, -1, -1)):
+            mean, variance, estimate = plain.reverse(z, t)
+            if parity:
+                g = loss.chosen(x) + loss.near(z) + loss.alike(x)
+            else:
+                x = torch.where(keep, x0, estimate) if counter else x0
+                g = (loss.chosen(x) + loss.near(x) + loss.alike(x)) / plain.kept[t].sqrt()
+            z = mean - variance * g + variance.sqrt() * plain.noise(f"step.0.{t + 1}")
+            if fixed is None and counter >= 2:
+                keep = share(estimate, x0, 3) < 0.4
+            level = t if parity else t - 1
+            z = torch.where(keep, plain.noised(x0, level, plain.noise(f"paste.0.{level + 1}")), z)
+            x = torch.where(keep, x0, estimate)
+        z = torch.where(keep, x0, z)
+        fixed = share(z, x0, 3) < 0.4
+    cf = torch.where(keep, images, ((z + 1) / 2).clamp(0, 1))
+    assert 0 < keep.double().mean() < 1
+    torch.testing.assert_close(found.counterfactuals, cf, **CLOSE)
+
+
+@MODES
+def test_maskdime(parity, generator, classifier, images):
+    order = torch.linspace(0, 19, 64, dtype=torch.float64).cos().reshape(1, 8, 8)
+
+    def bent(images):
+        return classifier(images) + 9 * (order * images.square()).mean((1, 2, 3))  # no two places are alike
+
+    more = {"size": 3.0, "share": 0.2, "inner": 0.5, "dilation": 3}
+    found = MaskDiME(**OPTIONS, **more, parity=parity).explain(bent, generator, images, ids=IDS)
+    plain, loss, x0 = Plain(generator, images), Losses(bent, images, 8.0, 0.5, 9), 2 * images - 1
+
+    def around(score, count):
+        chosen = torch.zeros_like(score).flatten(1).scatter_(1, score.flatten(1).topk(count).indices, 1.0)
+        return max_pool2d(chosen.reshape(score.shape), 3, 1, 1) > 0
+
+    z, x, inner = plain.noised(x0, DEPTH if parity else DEPTH - 1, plain.noise("start.0")), x0, None
+    for t in range(DEPTH - 1, -1, -1):
+        mean, variance, estimate = plain.reverse(z, t)
+        root = plain.kept[t].sqrt()
+        x = x0 if inner is None else torch.where(inner, estimate, x0)
+        score = (loss.chosen(x) / root).abs().mean(1, keepdim=True)
+        outer, inner = around(score, 12), around(score, 6)
+        g = (loss.chosen(x) + loss.alike(x)) / root + (loss.near(z) if parity else loss.near(x) / root)
+        step = mean - 3.0 * variance * g
+        step = step if parity else step + variance.sqrt() * plain.noise(f"step.0.{t + 1}")
+        level = t if parity else t - 1
+        z = torch.where(outer, step, plain.noised(x0, level, plain.noise(f"paste.0.{level + 1}")))
+    cf = ((z + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(found.counterfactuals, cf if parity else torch.where(outer, cf, images), **CLOSE)
+
+
+@MODES
+def test_ace(parity, generator, classifier, images):
+    options = {"steps": STEPS, "depth": 3, "iterations": 3, "rate": 8.0, "distance": 2e-3, "dilation": 1}
+    found = ACE(**options, threshold=0.7, parity=parity).explain(classifier, generator, images, ids=IDS)
+    plain, to, x, x0 = Plain(generator, images), sign(classifier, images), images, 2 * images - 1
+
+    def back(z, name):
+        for t in range(2, -1, -1):
+            mean, variance, _ = plain.reverse(z, t)
+            z = mean + variance.sqrt() * plain.noise(f"{name}.0.{t + 1}")
+        return (z + 1) / 2
+
+    def loss(x, number):
+        noisy = plain.noised(2 * x - 1, 2, plain.noise(f"filter.{number}.0.3"))
+        chosen = torch.nn.functional.softplus(to * classifier(back(noisy, f"filter.{number}.step")))
+        return (chosen.mean() if parity else chosen.sum()) + 2e-3 * (x - images).abs().sum()
+
+    for number in range(3):
+        x = (x - 8 / 255 * slope(lambda x, number=number: loss(x, number), x).sign()).clamp(0, 1)
+    keep = share(x, images, 1) < 0.7
+    z = plain.noised(2 * x - 1, 2, plain.noise("refine.0.3"))
+    for t in range(2, -1, -1):
+        z = torch.where(keep, plain.noised(x0, t, plain.noise(f"refine.paste.0.{t + 1}")), z)
+        mean, variance, _ = plain.reverse(z, t)
+        z = mean + variance.sqrt() * plain.noise(f"refine.step.0.{t + 1}")
+    cf = torch.where(keep, images, ((z + 1) / 2).clamp(0, 1))
+    assert 0 < keep.double().mean() < 1
+    torch.testing.assert_close(found.counterfactuals, cf, **CLOSE)
