@@ -17,6 +17,7 @@ from causalcf.assignments import Node, Replace
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, do
 from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
+from causalcf.mechanisms.structure import placed
 from causalcf.rows import Dataset, Table
 from causalcf.training.fit import fit_mechanism
 from causalcf.units import Units, unit_ids
@@ -68,7 +69,7 @@ class SCM(nn.Module):
             if not isinstance(mechanism, Mechanism):
                 raise TypeError(f"{name}: expected a mechanism, for example mechanisms.Flow(), got {mechanism!r}")
             try:
-                nodes.append(mechanism.build(graph[name], {p: graph[p] for p in graph.parents(name)}))
+                nodes.append(placed(mechanism, graph, name))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"{name}: {error}") from None
         self._nodes = nn.ModuleList(nodes)
@@ -247,7 +248,7 @@ class SCM(nn.Module):
                             f"{list(step.mechanism.parents)}; {name} is {self.graph[name]} given {list(wanted)}"
                         )
                 elif isinstance(step, Replace):
-                    step.mechanism.build(self.graph[name], {p: self.graph[p] for p in self.graph.parents(name)})
+                    placed(step.mechanism, self.graph, name)
 
     def using(self, **mechanisms: Mechanism | Mapping[str, Any]) -> SCM:
         """The same model with other options of some mechanisms, or other mechanisms; nothing is copied or refitted.
@@ -268,9 +269,7 @@ class SCM(nn.Module):
             wanted = {parent: self.graph[parent] for parent in self.graph.parents(name)}
             built = nodes[name].built
             if not built or (nodes[name].variable, nodes[name].parents) != (self.graph[name], wanted):
-                raise ValueError(
-                    f"{name}: the mechanism was not built for this variable and its parents; use .but(...)"
-                )
+                raise ValueError(f"{name}: the mechanism was not built for this variable and parents; use .but(...)")
         changed = copy.copy(self)
         changed._modules = {**self._modules, "_nodes": nn.ModuleList(nodes.values())}
         return changed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -98,13 +98,26 @@ class Mechanism(nn.Module, ABC):
     trained: ClassVar[frozenset[str]] = frozenset()
     """Options that say how it was trained, which a fitted mechanism cannot change."""
 
-    def build(self, variable: Variable, parents: Mapping[str, Variable]) -> Self:
-        """Make the networks for a variable with these parents; raise if this mechanism cannot model it."""
+    def build(
+        self,
+        variable: Variable,
+        parents: Mapping[str, Variable],
+        causes: Mapping[str, Sequence[str]] | None = None,
+    ) -> Self:
+        """Make the networks for a variable with these parents; raise if this mechanism cannot model it.
+
+        Args:
+            variable: what it models.
+            parents: the variables it listens to.
+            causes: parent -> the other parents that cause it, where a graph says so.
+        """
         if self.built:
             raise ValueError(
                 f"{type(self).__name__}: this mechanism is built already; give every node a mechanism of its own"
             )
         self.variable, self.parents = variable, dict(parents)
+        if causes is not None:
+            self._relate(causes)
         with torch.random.fork_rng(devices=[]):
             self._build()
         self.built, self.fitted = True, self.known
@@ -154,6 +167,9 @@ class Mechanism(nn.Module, ABC):
 
     @abstractmethod
     def _build(self) -> None: ...
+
+    def _relate(self, causes: Mapping[str, Sequence[str]]) -> None:
+        """Take from the graph how the parents relate to each other, as options, before the networks are made."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-import networkx as nx
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from causalcf.mechanisms import structure as structures
 from causalcf.mechanisms.base import Noise, Parents, Recipe, as_recipe, recipe_config
 from causalcf.mechanisms.image import ImageMechanism
 from causalcf.mechanisms.vae import RECIPE, within
@@ -21,9 +21,7 @@ from causalcf.networks.projector import Equations
 from causalcf.units import Units
 from causalcf.variables import Categorical
 
-SAME = 1e-4  # factors nearer than this, in standard deviations, differ by rounding
 SPREAD = 0.03  # of a labelled entry in training, standard deviations: the root of lambda_v = 0.001 there
-CLOSE = 0.06  # a factor so near to its equation, in standard deviations, follows it; no fit of an equation is exact
 
 
 class CausalVAE(ImageMechanism):
@@ -58,7 +56,8 @@ class CausalVAE(ImageMechanism):
     are set; "u", what is left over.
 
     Args:
-        structure: factor -> the factors it listens to; None learns it. A factor that is not named listens to none.
+        structure: factor -> the factors it listens to, one that is not named listens to none; None takes the edges of
+            the SCM's graph, and "learned" learns soft gates.
         width: entries of a block.
         widths: channels of the decoder at each resolution, the finest first.
         hidden: width of the networks of the equations.
@@ -81,7 +80,7 @@ class CausalVAE(ImageMechanism):
 
     def __init__(
         self,
-        structure: Mapping[str, Sequence[str]] | None = None,
+        structure: Mapping[str, Sequence[str]] | Literal["learned"] | None = None,
         width: int = 4,
         widths: Sequence[int] = (32, 64),
         hidden: int = 32,
@@ -101,7 +100,7 @@ class CausalVAE(ImageMechanism):
             )
         if not 0 <= fresh < 1:
             raise ValueError(f"CausalVAE: expected 0 <= fresh < 1, got {fresh}")
-        self.structure = None if structure is None else {name: list(causes) for name, causes in structure.items()}
+        self.structure: structures.Structure = structures.given("CausalVAE", structure)
         self.width, self.widths, self.hidden = width, tuple(widths), hidden
         self.beta, self.supervision, self.fresh, self.sparsity = beta, supervision, fresh, sparsity
         self.recipe = as_recipe(recipe, RECIPE)
@@ -122,28 +121,13 @@ class CausalVAE(ImageMechanism):
             )
         channels, height, width = self.variable.shape
         count = len(self.parents)
-        self.equations = Equations(count, self._mask(), self.hidden)
+        mask = structures.mask("CausalVAE", self.structure, list(self.parents))
+        self.equations = Equations(count, mask, self.hidden)
         self.encoder = Encoder(channels, (height, width), count * self.width, widths=(32, 64, 64))
         self.decoder = Decoder(channels, (height, width), count * self.width, self.widths)
 
-    def _mask(self) -> Tensor | None:
-        if self.structure is None:
-            return None
-        names = list(self.parents)
-        edges = [(cause, name) for name, causes in self.structure.items() for cause in causes]
-        for factor in (*self.structure, *(cause for cause, _ in edges)):
-            if factor not in names:
-                raise ValueError(
-                    f"CausalVAE: the structure names {factor!r}, which is no parent of this image; take it out, or "
-                    f"name one of {', '.join(names)}"
-                )
-        graph = nx.DiGraph(edges)
-        if not nx.is_directed_acyclic_graph(graph):
-            cycle = [cause for cause, _ in nx.find_cycle(graph)]
-            raise ValueError(
-                f"CausalVAE: the structure has a cycle, {' -> '.join([*cycle, cycle[0]])}; take one of these edges out"
-            )
-        return torch.tensor([[float((cause, name) in edges) for cause in names] for name in names])
+    def _relate(self, causes: Mapping[str, Sequence[str]]) -> None:
+        self.structure = structures.settled("CausalVAE", self.structure, causes)
 
     def loss(self, value: Tensor, parents: Parents, generator: torch.Generator | None = None) -> Tensor:
         """The negative evidence lower bound, nats per dimension, and the misses of the labels."""
@@ -189,22 +173,10 @@ class CausalVAE(ImageMechanism):
     def concepts(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch factor width"]:
         """The concepts that this noise takes under these parents; the labelled entries are the first."""
         value = self.features(parents, len(noise["e"]))
-        fixed = self.intervened(noise["f"], value) if "f" in noise else torch.ones_like(value, dtype=torch.bool)
+        fixed = (
+            self.equations.intervened(noise["f"], value) if "f" in noise else torch.ones_like(value, dtype=torch.bool)
+        )
         return self._caused(noise["e"].to(value.dtype), fixed, value)
-
-    @torch.no_grad()
-    def intervened(
-        self, factual: Float[Tensor, "batch factor"], value: Float[Tensor, "batch factor"]
-    ) -> Bool[Tensor, "batch factor"]:
-        """Which standardised factors do not take the value that their equation gives with the factual noise.
-
-        The noise of an equation may be wide, so its spread is no measure of how far a value may be off: interventions
-        within it would be overlooked.
-        """
-        moved = (value - factual).abs() > SAME
-        reached = moved.to(value.dtype) @ (self.equations.adjacency() > 0).to(value.dtype).T > 0
-        natural = self.equations(value) + factual - self.equations(factual)
-        return torch.where(reached, (value - natural).abs() > CLOSE, moved)
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Encode, decode, and keep the factors and what the decoder leaves over."""

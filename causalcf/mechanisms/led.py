@@ -28,6 +28,11 @@ SCALES: dict[str, type[Balanced | Empirical | Ancestral | Constant]] = {
 }
 
 
+def number(value: object) -> bool:
+    """Whether it is a real number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 class LedDiffusion(Diffusion):
     r"""Abduction inverts the generator without a condition; prediction pulls every step towards the parents.
 
@@ -63,8 +68,8 @@ class LedDiffusion(Diffusion):
             raise ValueError(f"{kind}: expected by={' or '.join(map(repr, self.leaders))}, got {by!r}")
         if scale not in self.forms:
             raise ValueError(f"{kind}: expected scale in {list(self.forms)}, got {scale!r}")
-        if not (0 <= size < math.inf and limit > 0):
-            raise ValueError(f"{kind}: expected a finite size >= 0 and limit > 0, got {size} and {limit}")
+        if not (number(size) and number(limit) and 0 <= size < math.inf and limit > 0):
+            raise ValueError(f"{kind}: expected a finite size >= 0 and limit > 0, got {size!r} and {limit!r}")
         if by != "parents" and self.omega != 1:
             raise ValueError(f"{kind}: omega={self.omega} is of by='parents'; the {by} is scaled by size")
         self.by, self.scale, self.size, self.limit = by, scale, size, limit

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from causalcf.diffusion.gradient import Scale, Towards
 from causalcf.diffusion.guidance import Guidance
+from causalcf.mechanisms import structure as structures
 from causalcf.mechanisms.base import Noise, Parents
-from causalcf.mechanisms.led import Form, LedDiffusion
+from causalcf.mechanisms.led import Form, LedDiffusion, number
 from causalcf.networks.projector import Equations
 from causalcf.variables import Categorical
-
-THROUGH = 3.0  # a factor within so many spreads of its equation was not intervened on
 
 
 class NSCMDiffusion(LedDiffusion):
@@ -32,9 +33,9 @@ class NSCMDiffusion(LedDiffusion):
     classifier-free guidance instead, `by="parents"`.
 
     Args:
-        structure: factor -> the factors it listens to, one that is not named listens to none; as it is known, or as
-            `cf.discover` proposes it. None learns it, as soft gates under an acyclicity penalty; where the equations
-            have no noise, gates are known to shut.
+        structure: factor -> the factors it listens to, one that is not named listens to none. None takes the edges of
+            the SCM's graph, other edges than those are logged. "learned" learns soft gates under an acyclicity penalty,
+            which stay half open where equations have no noise: let `cf.discover` propose a graph instead.
         by: what leads prediction, the "nscm", or the "parents" as in `SpatialDiffusion`.
         scale: the form of `lambda_t`: "balanced" a priori by the norm of the Jacobian, "empirical" by that of the
             gradient, "ancestral" by the step's variance, or "constant".
@@ -53,7 +54,7 @@ class NSCMDiffusion(LedDiffusion):
 
     def __init__(
         self,
-        structure: Mapping[str, Sequence[str]] | None = None,
+        structure: Mapping[str, Sequence[str]] | Literal["learned"] | None = None,
         by: Literal["nscm", "parents"] = "nscm",
         scale: Form = "balanced",
         size: float = 1.0,
@@ -67,9 +68,13 @@ class NSCMDiffusion(LedDiffusion):
         **options: Any,
     ) -> None:
         super().__init__(by, scale, size, limit, projector, null_probability, **options)
-        if stop < 0 or probes < 0:
-            raise ValueError(f"NSCMDiffusion: expected stop >= 0 and probes >= 0, got {stop} and {probes}")
-        self.structure = None if structure is None else {name: list(causes) for name, causes in structure.items()}
+        for name, value in {"stop": stop, "sparsity": sparsity}.items():
+            if not (number(value) and 0 <= value < math.inf):
+                raise ValueError(f"NSCMDiffusion: expected 0 <= {name} < inf, got {value!r}")
+        for name, value, least in (("probes", probes, 0), ("hidden", hidden, 1)):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"NSCMDiffusion: expected a whole number {name} >= {least}, got {value!r}")
+        self.structure: structures.Structure = structures.given("NSCMDiffusion", structure)
         self.stop, self.probes, self.hidden, self.sparsity = stop, probes, hidden, sparsity
 
     def config(self) -> dict[str, Any]:  # noqa: D102
@@ -83,25 +88,11 @@ class NSCMDiffusion(LedDiffusion):
                 f"NSCMDiffusion: {classes[0]} is categorical, and factors are numbers; declare it otherwise"
             )
         super()._build()
-        self.equations = Equations(len(self.parents), self._mask(), self.hidden)
+        mask = structures.mask("NSCMDiffusion", self.structure, list(self.parents))
+        self.equations = Equations(len(self.parents), mask, self.hidden)
 
-    def _mask(self) -> Tensor | None:
-        if self.structure is None:
-            return None
-        names = list(self.parents)
-        for name, causes in self.structure.items():
-            for factor in (name, *causes):
-                if factor not in names:
-                    raise ValueError(
-                        f"NSCMDiffusion: the structure names {factor!r}, which is no parent of this image; it has "
-                        f"{', '.join(names)}"
-                    )
-        mask = torch.tensor([[float(cause in self.structure.get(name, ())) for cause in names] for name in names])
-        if torch.matrix_exp(mask).trace() > len(names) + 1e-4:
-            raise ValueError(
-                f"NSCMDiffusion: the structure {self.structure} has a cycle; structural equations have none"
-            )
-        return mask
+    def _relate(self, causes: Mapping[str, Sequence[str]]) -> None:
+        self.structure = structures.settled("NSCMDiffusion", self.structure, causes)
 
     def loss(self, value: Tensor, parents: Parents, generator: torch.Generator | None = None) -> Tensor:
         """The errors of the three parts; the projector reads images at noise levels of its own."""
@@ -110,14 +101,22 @@ class NSCMDiffusion(LedDiffusion):
         read = self.projector.loss(x, timestep, z)
         return self._error(value, z, generator) + read + self.equations.loss(z) + self.equations.penalty(self.sparsity)
 
+    def caused(self, noise: Noise, parents: Parents) -> Bool[Tensor, "batch factor"]:
+        """Which factors prediction leads through their equations: those with causes that were not intervened on."""
+        target = self.features(parents, len(noise["u"]))
+        return self._caused(noise["f"] if "f" in noise else target, target)
+
+    @torch.no_grad()
+    def _caused(self, factual: Tensor, target: Tensor) -> Tensor:
+        listens = self.equations.adjacency().sum(1) > 0.5
+        return listens & ~self.equations.intervened(factual, target)
+
     def _pull(self, noise: Noise, parents: Parents, scale: Scale) -> Guidance:
         target = self.features(parents, len(noise["u"]))
-        factual = noise.get("f", target)
+        factual = noise["f"] if "f" in noise else target
         with torch.no_grad():
             own = factual - self.equations(factual)
-            caused = self.equations.adjacency().sum(1) > 0.5
-            natural = (target - self.equations(target) - own).abs() <= THROUGH * self.equations.spread()
-        through = caused & natural
+        through = self._caused(factual, target)
 
         def reads(x: Tensor, timestep: Tensor) -> Tensor:
             z = self.projector(x, timestep)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import torch
 from diffusers.models.embeddings import Timesteps
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from causalcf.networks.encoder import Trunk
 
 LEVELS = 20  # the training steps fall into as many ranges, each with spreads of its own
 LEAST = 0.02  # the smallest spread, in standard deviations of a factor
+SAME = 1e-4  # factors nearer than this, in standard deviations, differ by rounding
+CLOSE = 0.06  # a factor so near to its equation, in standard deviations, follows it; no fit of an equation is exact
 
 
 class Projector(Trunk):
@@ -100,6 +102,21 @@ class Equations(nn.Module):
     def spread(self) -> Float[Tensor, " factor"]:
         """Standard deviations of the noise."""
         return self.log_spread.exp().clamp_min(LEAST)
+
+    @torch.no_grad()
+    def intervened(
+        self, factual: Float[Tensor, "batch factor"], value: Float[Tensor, "batch factor"]
+    ) -> Bool[Tensor, "batch factor"]:
+        """Which standardised factors do not take the value that their equation gives with the factual noise.
+
+        A factor none of whose causes moved was intervened on whenever it moved itself. Of the others, those far from
+        their equation were: the noise of an equation may be wide, so its spread is no measure of how far a value may
+        be off, since interventions within it would be overlooked.
+        """
+        moved = (value - factual).abs() > SAME
+        reached = moved.to(value.dtype) @ (self.adjacency() > 0).to(value.dtype).T > 0
+        natural = self(value) + factual - self(factual)
+        return torch.where(reached, (value - natural).abs() > CLOSE, moved)
 
     def loss(self, z: Float[Tensor, "batch factor"]) -> Float[Tensor, " batch"]:
         """Negative log-likelihood of the factors under their equations, mean over factors."""

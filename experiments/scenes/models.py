@@ -33,10 +33,9 @@ def model(scene: Scene, graph: cf.CausalGraph, kind: str = "nscm", steps: int | 
     """
     if kind == "causal-vae":
         recipe = VARIATIONAL if steps is None else VARIATIONAL.but(steps=steps)
-        image: cf.Mechanism = M.CausalVAE(structure=scene.structure, recipe=recipe)
+        image: cf.Mechanism = M.CausalVAE(recipe=recipe)
     elif kind == "nscm":
         image = M.NSCMDiffusion(
-            structure=scene.structure,
             widths=(64, 128),
             patch=4,
             attention=True,

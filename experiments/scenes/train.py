@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from causalcf.rows import Table
-from causalcf.training.predictors import fit_regressor, save_predictor
+import torch
+
+from experiments.scenes.judge import fit_judge, save_judge
 from experiments.scenes.models import model
 from experiments.scenes.scene import Scene
 
 
 def train_judge(scene: Scene, out: Path, steps: int = 1500) -> None:
-    """Fit and save `<scene>-judge`, whose features the Frechet distance is measured in; no model is trained with it.
+    """Fit and save `<scene>-judge`, whose features of all factors the Frechet distance is measured in.
 
     Args:
         scene: the scene.
         out: folder of the folders.
         steps: optimiser steps.
     """
-    rows = scene.data("train", rows=8_000, seed=100)[:]
-    table = Table(rows, scene.data("train", rows=1).graph, "train")
-    judge = fit_regressor(table, scene.order[0], steps=steps, batch=64, seed=100, precision="bfloat16")
-    save_predictor(judge, out / f"{scene.name}-judge")
+    data = scene.data("train", rows=8_000, seed=100)
+    factors = torch.stack(list(data.columns(list(scene.ranges)).values()), 1).float()
+    save_judge(fit_judge(data[:]["image"], factors, steps=steps), out / f"{scene.name}-judge")
 
 
 def train(scene: Scene, kind: str, out: Path, steps: int | None, confounding: float, seed: int) -> None:

@@ -102,8 +102,13 @@ CASES = [
         )
         for name, options in {
             "structure given": {"structure": {"b": ["a"]}, "size": 0.02, "solver": "2m"},
-            "structure learned, empirical": {"scale": "empirical", "size": 0.02, "solver": "2m"},
-            "by parents": {"by": "parents", "omega": 2.0, "solver": "explicit ddim"},
+            "structure learned, empirical": {
+                "structure": "learned",
+                "scale": "empirical",
+                "size": 0.02,
+                "solver": "2m",
+            },
+            "by parents": {"structure": "learned", "by": "parents", "omega": 2.0, "solver": "explicit ddim"},
         }.items()
     ),
     *(
@@ -131,7 +136,7 @@ CASES = [
             {"a": cf.Continuous(), "b": cf.Binary()},
             {"structure": structure, "width": 2, "widths": [8, 8], "hidden": 8},
         )
-        for name, structure in {"given": {"b": ["a"]}, "learned": None}.items()
+        for name, structure in {"given": {"b": ["a"]}, "learned": "learned"}.items()
     ),
     Case("hvae", M.HVAE, cf.Image(2, 8, 8), options={"latent": 2, "widths": [8, 8, 8], "blocks": 2, "finest": 1}),
 ]

@@ -59,6 +59,27 @@ def test_without_size_prediction_is_that_of_the_generator(rows):
     assert not torch.equal(pulled.predict(noise, parents), pulled.predict(noise, other))
 
 
+def test_an_intervention_within_the_noise_of_an_equation_is_seen(rows):
+    image, parents = rows
+    mechanism = built()
+    with torch.no_grad():
+        mechanism.equations.last += 0.5
+        mechanism.equations.log_spread.fill_(0.0)  # noise as wide as the factors
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    shifts = torch.tensor([0.0, 0.5, -0.5, 0.0, 0.02], dtype=torch.float64)
+    assert mechanism.caused(noise, {**parents, "c": parents["c"] + shifts})[:, 2].tolist() == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    moved = noise["f"] + torch.tensor([1.0, 0.0, 0.0])
+    natural = (mechanism.equations(moved) + noise["f"] - mechanism.equations(noise["f"]))[:, 2].detach()
+    found = mechanism.caused(noise, {"a": moved[:, 0], "b": moved[:, 1], "c": natural + shifts})
+    assert found.tolist() == [[False, False, natural_] for natural_ in (True, False, False, True, True)]
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_caused_factor_is_led_through_its_equation_unless_it_was_intervened_on(kept, rows):
     image, parents = rows
@@ -178,8 +199,18 @@ def test_cycles_are_counted():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"structure": {"c": ["d"]}}, "names 'd', which is no parent of this image; it has a, b, c"),
-        ({"structure": {"a": ["b"], "b": ["a"]}}, "has a cycle"),
+        (
+            {"structure": {"c": ["d"]}},
+            "names 'd', which is no parent of this image; take it out, or name one of a, b, c",
+        ),
+        ({"structure": {"a": ["b"], "b": ["a"]}}, "has a cycle, b -> a -> b; take one of these edges out"),
+        ({"structure": None}, 'nothing says what its factors listen to; .* structure="learned"'),
+        ({"structure": "learnt"}, "expected structure=.* got 'learnt'"),
+        ({"stop": float("nan")}, "expected 0 <= stop < inf, got nan"),
+        ({"stop": float("inf")}, "expected 0 <= stop < inf, got inf"),
+        ({"probes": 0.5}, "expected a whole number probes >= 0, got 0.5"),
+        ({"size": "big"}, "expected a finite size >= 0 and limit > 0, got 'big'"),
+        ({"limit": "long"}, "got 1.0 and 'long'"),
         ({"scale": "big"}, "expected scale in"),
         ({"by": "both"}, "expected by='nscm' or 'parents'"),
         ({"size": -1.0}, "expected a finite size >= 0"),
@@ -191,6 +222,20 @@ def test_cycles_are_counted():
 def test_what_cannot_work_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         built(**options)
+
+
+@pytest.mark.parametrize(
+    ("structure", "message"),
+    [
+        ({"c": "angle"}, r"expected a list of the causes of c in the structure; write \['angle'\]"),
+        ({"c": 3}, "expected a list of the causes of c in the structure; write a list"),
+        (["c"], r"expected structure=.* got \['c'\]"),
+    ],
+)
+@pytest.mark.parametrize("kind", [M.NSCMDiffusion, M.CausalVAE])
+def test_a_structure_maps_names_to_lists_of_names(kind, structure, message):
+    with pytest.raises(TypeError, match=message):
+        kind(structure)
 
 
 def test_a_class_is_no_factor():

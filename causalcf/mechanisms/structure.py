@@ -1,0 +1,120 @@
+"""Which parents of a variable listen to which others: as the graph says, as it is given, or learned."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import networkx as nx
+import torch
+from torch import Tensor
+
+from causalcf.graph import CausalGraph
+from causalcf.mechanisms.base import Mechanism
+
+log = logging.getLogger(__name__)
+
+Edges = Mapping[str, Sequence[str]]  # factor -> the factors it listens to
+Structure = dict[str, list[str]] | Literal["learned"] | None
+
+
+def placed(mechanism: Mechanism, graph: CausalGraph, name: str) -> Mechanism:
+    """The mechanism, built for a variable of the graph and told what the graph says of its parents."""
+    return mechanism.build(graph[name], {p: graph[p] for p in graph.parents(name)}, causes(graph, name))
+
+
+def causes(graph: CausalGraph, name: str) -> dict[str, list[str]]:
+    """Parent -> the other parents that cause it, directly or by way of variables that are no parents.
+
+    Example:
+        >>> from causalcf import CausalGraph, Continuous, Image
+        >>> values = {"a": Continuous(), "b": Continuous(), "c": Continuous(), "x": Image(1, 8, 8)}
+        >>> causes(CausalGraph("a -> b -> c; a -> x; c -> x", values), "x")
+        {'a': [], 'c': ['a']}
+    """
+    parents = graph.parents(name)
+    found = {}
+    for parent in parents:
+        heard, open_, seen = set[str](), list(graph.parents(parent)), set[str]()
+        while open_:
+            if (node := open_.pop()) in parents:
+                heard.add(node)
+            elif node not in seen:
+                seen.add(node)
+                open_ += graph.parents(node)
+        found[parent] = [cause for cause in parents if cause in heard]
+    return found
+
+
+def given(kind: str, structure: object) -> Structure:
+    """What a user asked for, if it can be a structure.
+
+    Raises:
+        TypeError: it maps no names to lists of names.
+        ValueError: another word than "learned".
+    """
+    if structure is None:
+        return None
+    if structure == "learned":
+        return "learned"
+    if isinstance(structure, str):
+        raise ValueError(
+            f'{kind}: expected structure={{factor: [causes]}}, "learned" or None for the graph\'s, got {structure!r}'
+        )
+    if not isinstance(structure, Mapping):
+        raise TypeError(f"{kind}: expected structure={{factor: [causes]}}, got {structure!r}")
+    for name, heard in structure.items():
+        if isinstance(heard, str) or not isinstance(heard, Sequence):
+            remedy = f"[{heard!r}]" if isinstance(heard, str) else "a list"
+            raise TypeError(f"{kind}: expected a list of the causes of {name} in the structure; write {remedy}")
+    return {name: list(heard) for name, heard in structure.items()}
+
+
+def settled(kind: str, structure: Structure, said: Edges) -> Structure:
+    """The structure asked for, or what the graph says; a difference between them is logged."""
+    if structure is None:
+        return {name: list(heard) for name, heard in said.items() if heard}
+    if structure != "learned":
+        off = [
+            f"{name} listens to {', '.join(structure.get(name, ())) or 'none'}, where the graph says "
+            f"{', '.join(heard) or 'none'}"
+            for name, heard in said.items()
+            if set(heard) != set(structure.get(name, ()))
+        ]
+        if off:
+            log.warning(
+                "%s: by its structure, %s; leave structure out to take the graph's edges, or correct one of the two",
+                kind,
+                "; ".join(off),
+            )
+    return structure
+
+
+def mask(kind: str, structure: Structure, names: Sequence[str]) -> Tensor | None:
+    """Row k says which factors factor k listens to; None if that is learned.
+
+    Raises:
+        ValueError: no structure is known, a name that is no factor, or a cycle.
+    """
+    if structure == "learned":
+        return None
+    if structure is None:
+        raise ValueError(
+            f"{kind}: without a graph nothing says what its factors listen to; build it in an SCM, or give "
+            'structure={factor: [causes]} or structure="learned"'
+        )
+    edges = [(cause, name) for name, heard in structure.items() for cause in heard]
+    for factor in (*structure, *(cause for cause, _ in edges)):
+        if factor not in names:
+            raise ValueError(
+                f"{kind}: the structure names {factor!r}, which is no parent of this image; take it out, or name one "
+                f"of {', '.join(names)}"
+            )
+    graph = nx.DiGraph(edges)
+    if not nx.is_directed_acyclic_graph(graph):
+        cycle = [cause for cause, _ in nx.find_cycle(graph)]
+        raise ValueError(
+            f"{kind}: the structure has a cycle, {' -> '.join([*cycle, cycle[0]])}; take one of these edges out"
+        )
+    return torch.tensor([[float((cause, name) in edges) for cause in names] for name in names])
