@@ -33,25 +33,33 @@ class Sheet:
 
     def mean(self, metric: str, values: Tensor, *over: str, unit: str = "-", nothing: Tensor | None = None) -> None:
         """A mean over rows, for each subset; beside the value of doing nothing, if it is given."""
-        values = values.detach().cpu()
         for subset in over:
             if subset in self.subsets:
                 chosen = self.subsets[subset]
                 reference = None if nothing is None else sets.estimate(nothing.detach().cpu()[chosen])
-                self.add(metric, sets.estimate(values[chosen]), subset, unit, reference)
+                counted = values.detach().cpu().double().where(chosen, math.nan)
+                self.add(metric, sets.estimate(counted), subset, unit, reference, counted)
 
     def value(self, metric: str, n: int, value: float, subset: str, unit: str = "-") -> None:
         """A number of a set as a whole, which has no standard deviation."""
         self.add(metric, Estimate(n, value, math.nan), subset, unit)
 
-    def add(self, metric: str, estimate: Estimate, subset: str, unit: str, nothing: Estimate | None = None) -> None:
-        """A line; what leaves failures out stands beside the flip rate."""
+    def add(
+        self,
+        metric: str,
+        estimate: Estimate,
+        subset: str,
+        unit: str,
+        nothing: Estimate | None = None,
+        values: Tensor | None = None,
+    ) -> None:
+        """A line; what leaves failures out stands beside the flip rate. Values have one entry per row, or NaN."""
         against, reference = "", None
         if nothing is not None:
             against, reference = "doing nothing", nothing
         elif subset not in (ALL, CORRECT):
             against, reference = "flip rate", self.rate
-        self.lines.append(Line(metric, self.method, subset, unit, estimate, against, reference))
+        self.lines.append(Line(metric, self.method, subset, unit, estimate, against, reference, values))
 
 
 @torch.no_grad()
@@ -86,6 +94,9 @@ def explanation_scores(
     classifier had right. A method that flips few rows can look better on those: such lines stand beside the flip rate.
     A subset without rows has a line with n = 0 and NaN. Rows without a value (an angle with no change, say) are left
     out, and n says so. Frechet distances and CD have no interval.
+
+    Lines hold their values, one per row given, NaN where a row does not count: two ways of explaining the same rows are
+    compared row by row, where both have a value, by `first.against(second)` of two reports of the same `method` name.
 
     Args:
         factual: images x0 in [0, 1].
@@ -182,8 +193,7 @@ def _decisions(sheet: Sheet, before: Tensor, after: Tensor, target: Tensor) -> N
 
 def _confirmed(sheet: Sheet, flipped: Tensor, independent: Tensor) -> None:
     sheet.mean("flip rate of the independent classifier (NAFR)", independent, ALL, unit="share")
-    share = sets.non_adversarial_share(flipped, independent)
-    sheet.add("flips that flip the independent classifier (NA)", share, FLIPPED, "share")
+    sheet.mean("flips that flip the independent classifier (NA)", independent, FLIPPED, unit="share")
     sheet.add("NAFR / flip rate", sets.flip_rate_ratio(flipped, independent), ALL, "ratio")
 
 
@@ -232,8 +242,9 @@ def _concepts(sheet: Sheet, changes: Tensor, flipped: Tensor) -> None:
         both = rows.diversity(changes[0], changes[1]).where(flipped.all(0), math.nan)
         sheet.mean("diversity, 1 - cosine", both, FLIPPED)
     if len(changes) > 1:
-        found = sets.estimate(rows.pairwise_diversity(changes, flipped))
-        sheet.add(f"diversity of {len(changes)}, 1 - |cosine|", found, "rows with two flips", "-")
+        each = rows.pairwise_diversity(changes, flipped)
+        title = f"diversity of {len(changes)}, 1 - |cosine|"
+        sheet.add(title, sets.estimate(each), "rows with two flips", "-", values=each)
 
 
 def _pixels(sheet: Sheet, factual: Tensor, counterfactual: Tensor, owned: Tensor, threshold: float) -> None:
