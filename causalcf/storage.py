@@ -204,6 +204,9 @@ def fill(mechanism: Mechanism, name: str, found: Mapping[str, Tensor], path: Pat
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        code = "encoder.mean.bias"
+        if code in expected and code in found and expected[code].shape != found[code].shape:
+            more += f"; its code has {len(found[code])} numbers: give latent={len(found[code])} to load it"
         raise ValueError(
             f"load: {name} in {path} does not fit its {type(mechanism).__name__}: {'; '.join(wrong[:3])}{more}; "
             "the weights belong to another model"

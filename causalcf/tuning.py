@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from causalcf import storage
-from causalcf.diffusion.readers import as_reader
 from causalcf.interventions import do
 from causalcf.mechanisms.base import Parents, Recipe
 from causalcf.mechanisms.diffusion import Diffusion
+from causalcf.mechanisms.trials import tried
 from causalcf.mechanisms.vae import Variational
 from causalcf.networks.classifier import Predictor
 from causalcf.rows import Dataset, Table
@@ -89,7 +89,9 @@ def fine_tune(
                 f"fine_tune: the predictor of {name} is a {type(predictor).__name__}, and tuning needs the loss of a "
                 f"Predictor; give fit_regressor(rows, {name!r}) or fit_classifier(rows, {name!r}, classes)"
             )
-        as_reader(name, predictor)  # raises where it reads another variable
+        blank = torch.zeros(2, *mechanism.variable.shape, device=mechanism.device, dtype=mechanism.dtype)
+        trial = copy.deepcopy(predictor).to(mechanism.device, mechanism.dtype).eval()
+        tried("fine_tune", name, trial, scm.graph[name], blank, False)
     for option, value in (("damping", damping), ("climb", climb)):
         if not 0 <= value < math.inf:
             raise ValueError(f"fine_tune: expected a finite {option} >= 0, got {value}")

@@ -301,6 +301,9 @@ class Image(Variable):
             return f"write {name}.unsqueeze(1)"
         if shape[1:] == (self.height, self.width, self.channels):
             return f"write {name}.permute(0, 3, 1, 2)"
+        if len(shape) == 4 and shape[2:] == self.shape[1:]:
+            ours = f"{self.channels} channel{'s' if self.channels > 1 else ''}"
+            return f"give {ours}, or declare Image({shape[1]}, {self.height}, {self.width})"
         return (
             f"resize the images, or declare Image({', '.join(str(size) for size in shape[1:])})"
             if (len(shape) == 4)

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -127,6 +128,20 @@ def test_foreign_weights_are_refused(saved, tmp_path):
     path.write_bytes(pickle.dumps(scm.state_dict()))
     with pytest.raises(ValueError, match="not a safetensors file"):
         cf.SCM.load(folder)
+
+
+@pytest.mark.parametrize("kind", [M.VAE, M.SemanticDiffusion])
+def test_a_code_of_another_size_is_named(kind, tmp_path):
+    graph = cf.CausalGraph("a -> x", a=cf.Continuous(), x=cf.Image(1, 8, 8))
+    options: dict[str, Any] = {"widths": (8,)} if kind is M.VAE else {"widths": (8, 8), "steps": 3}
+    for latent in (3, 5):
+        scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "x": kind(latent=latent, **options)})
+        for mechanism in scm.mechanisms.values():
+            mechanism.fitted = True
+        scm.save(tmp_path / str(latent))
+    (tmp_path / "5" / "weights.safetensors").write_bytes((tmp_path / "3" / "weights.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="its code has 3 numbers: give latent=3 to load it"):
+        cf.SCM.load(tmp_path / "5")
 
 
 def test_files_of_different_models_are_refused(saved, tmp_path):

@@ -111,6 +111,11 @@ def test_the_wrong_kind_of_tensor_is_refused(variable, value, spoil, error, patt
             torch.rand(4, 1, 9, 9),
             "x: expected shape (B, 1, 28, 28), got (4, 1, 9, 9); resize the images, or declare Image(",
         ),
+        (
+            Image(1, 28, 28),
+            torch.rand(4, 3, 28, 28),
+            "x: expected shape (B, 1, 28, 28), got (4, 3, 28, 28); give 1 channel, or declare Image(3, 28, 28)",
+        ),
         (Continuous(), torch.rand(4, 1), "x: expected shape (B,), got (4, 1); write x.squeeze(1)"),
         (Continuous(), torch.tensor(1.0), "x: expected shape (B,), got (); write x.reshape(1)"),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import ClassifierFree, Guidance, Step
-from causalcf.diffusion.readers import Reader, Target, missed
+from causalcf.diffusion.readers import Reader, Target, finite, missed
 
 OMEGAS = (1.0, 1.25, 1.5, 2.0, 3.0)
 
@@ -77,7 +77,7 @@ class Calibrated(Guidance):
         """The largest miss of a reading, in tolerances."""
         image = ((clean + 1) / 2).clamp(0, 1)
         parts = [
-            missed(reader(image), self.targets[name]).abs() / max(self.tolerance[name], 1e-12)
+            missed(finite(name, reader(image)), self.targets[name]).abs() / max(self.tolerance[name], 1e-12)
             for name, reader in self.readers.items()
         ]
         return torch.stack([part.double() for part in parts]).amax(0)

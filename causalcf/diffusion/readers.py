@@ -39,6 +39,19 @@ def missed(read: Tensor, target: Tensor) -> Float[Tensor, " batch"]:
     return (read != target).double()
 
 
+def finite(name: str, read: Tensor) -> Tensor:
+    """What was read.
+
+    Raises:
+        FloatingPointError: a row is NaN or infinite.
+    """
+    if not read.isfinite().all():
+        raise FloatingPointError(
+            f"the reader of {name} is not finite on an image of this trajectory; leave it out, or lower omega"
+        )
+    return read
+
+
 @dataclass(frozen=True)
 class Reading(Guidance):
     r"""The least change of the clean image after which predictors read the targets.
@@ -75,12 +88,7 @@ class Reading(Guidance):
             leaf = clean.float().requires_grad_()
             image = (leaf + 1) / 2
             for name, reader in self.readers.items():
-                read = reader(image)
-                if not read.isfinite().all():
-                    raise FloatingPointError(
-                        f"the reader of {name} is not finite on a clean image of this trajectory; leave it out, "
-                        "or lower omega"
-                    )
+                read = finite(name, reader(image))
                 (slope,) = torch.autograd.grad(read.sum(), leaf, retain_graph=True)
                 slopes.append(slope.flatten(1))
                 off.append(missed(read.detach(), self.targets[name]))

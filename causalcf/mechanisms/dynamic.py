@@ -27,7 +27,7 @@ class DynamicDiffusion(SemanticDiffusion):
         passes_per_level: gradient steps on a token.
         rate: size of these steps.
         stop: mean squared error of a pixel, in units where an image spans 2, at which a row stops.
-        options: those of `SemanticDiffusion`; `solver` must be "ddim" or "explicit ddim", and `omega` other than 1.
+        options: those of `SemanticDiffusion`; `solver` must be "ddim" or "explicit ddim", and `omega` above 1.
     """
 
     def __init__(
@@ -39,8 +39,16 @@ class DynamicDiffusion(SemanticDiffusion):
         **options: Any,
     ) -> None:
         super().__init__(omega=omega, **options)
-        if omega == 1:
-            raise ValueError("DynamicDiffusion: at omega=1 no token is used; give omega > 1, or SemanticDiffusion")
+        if not omega > 1:
+            raise ValueError(
+                f"DynamicDiffusion: expected omega > 1, got {omega}; without guidance no token is used, so give omega "
+                "above 1, or SemanticDiffusion"
+            )
+        if self.reference == "factual":
+            raise ValueError(
+                "DynamicDiffusion: with reference='factual' the tokens would begin where they end, and nothing is "
+                "aligned; give reference='null', or SemanticDiffusion"
+            )
         if passes_per_level < 1 or rate <= 0 or stop < 0:
             raise ValueError(
                 "DynamicDiffusion: expected passes_per_level >= 1, rate > 0 and stop >= 0, got "

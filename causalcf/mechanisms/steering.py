@@ -11,9 +11,10 @@ from torch import Tensor
 
 from causalcf.diffusion.calibration import OMEGAS, Calibrated
 from causalcf.diffusion.guidance import ClassifierFree, Guidance
-from causalcf.diffusion.readers import Reader, Reading, as_reader
+from causalcf.diffusion.readers import Reader, Reading, finite
 from causalcf.mechanisms.base import Noise, Parents
-from causalcf.variables import Categorical, Continuous, Variable
+from causalcf.mechanisms.trials import tried
+from causalcf.variables import Continuous, Variable
 
 By = Literal["reading", "omega", "both"]
 
@@ -64,9 +65,9 @@ class Steering:
         for name, distance in allowed.items():
             if not distance >= 0:
                 raise ValueError(f"steer: expected a tolerance >= 0 for {name}, got {distance}")
-        found = {name: as_reader(name, reader) for name, reader in readers.items()}
-        for name, reader in found.items():
-            _tried(name, reader, parents[name], blank, by != "omega")
+        found = {
+            name: tried("steer", name, reader, parents[name], blank, by != "omega") for name, reader in readers.items()
+        }
         chosen = frozenset(found) if relative is True else frozenset(names)
         return cls(found, classes, by, allowed, chosen)
 
@@ -75,7 +76,7 @@ class Steering:
         found: Noise = {}
         if self.by != "omega":
             names = [name for name in self._numbers if name in self.relative]
-            found |= {f"h.{name}": self.readers[name](image) - parents[name] for name in names}
+            found |= {f"h.{name}": finite(name, self.readers[name](image)) - parents[name] for name in names}
         if self.by == "both":
             found |= {f"h.{name}": self.readers[name](image) for name in sorted(self.classes)}
         return found
@@ -103,31 +104,3 @@ class Steering:
         tolerance = dict.fromkeys(classes, 0.0)
         chosen = Calibrated(free, classes, parents, tolerance, omegas, wanted=wanted)
         return chosen + reading if targets else chosen
-
-
-def _tried(name: str, reader: Reader, variable: Variable, blank: Tensor, differentiable: bool) -> None:
-    """Raise if a reader cannot read such images, or reads something else than the variable."""
-    number = isinstance(variable, Continuous)
-    with torch.enable_grad():
-        images = blank.clone().requires_grad_()
-        try:
-            read = reader(images)
-        except (RuntimeError, ValueError, IndexError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"steer: the reader of {name} cannot read images of shape {tuple(blank.shape[1:])}: {reason}"
-            ) from error
-    if read.shape != (len(blank),) or read.is_floating_point() != number:
-        wanted = "floats" if number else "int64 classes"
-        raise ValueError(
-            f"steer: expected the reader of {name} to give {wanted} of shape (B,), got {read.dtype} of shape "
-            f"{tuple(read.shape)} for 2 images"
-        )
-    if number and differentiable and not read.requires_grad:
-        raise ValueError(
-            f"steer: the reader of {name} is not differentiable in the image; take by='omega', or a network"
-        )
-    if isinstance(variable, Categorical) and not number and read.max() >= variable.classes:
-        raise ValueError(
-            f"steer: the reader of {name} gives class {int(read.max())}, but {name} has {variable.classes}"
-        )

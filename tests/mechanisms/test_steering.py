@@ -95,6 +95,8 @@ def detached(image):
         (({"a": detached},), "the reader of a is not differentiable in the image"),
         (({"k": lambda image: torch.full((len(image),), 7)}, "both"), "the reader of k gives class 7, but k has 3"),
         (({"k": brightness}, "both"), "expected the reader of k to give int64 classes"),
+        (({"k": Classifier(1, 4).eval()}, "both"), "the reader of k knows 4 classes, but k has 3"),
+        (({"a": lambda image: brightness(image) / 0},), "the reader of a gives nan for a blank image; leave it out"),
         (({"a": brightness}, "omega", {"a": -1.0}), "expected a tolerance >= 0 for a, got -1.0"),
         (({"a": brightness}, "both", {"zzz": 1.0}), "zzz is no parent of this image; it has a, b, k"),
         (({"a": brightness}, "reading", None, ["z"]), "z is no parent of this image"),
@@ -111,10 +113,14 @@ def test_readers_that_cannot_steer_are_refused_at_once(arguments, message):
         mechanism.steer(readers, *rest)
 
 
-def test_a_reading_that_is_not_finite_names_its_reader(rows):
+@pytest.mark.parametrize(("by", "relative"), [("reading", False), ("reading", True), ("omega", False)])
+def test_a_reading_that_is_not_finite_names_its_reader(by, relative, rows):
+    def black_alone(image):
+        return brightness(image) + 0 / (image.amax((1, 2, 3)) == 0).double()
+
     image, parents = rows
-    mechanism = built(solver="2m").steer({"b": lambda image: brightness(image) / 0 - brightness(image) / 0})
-    with pytest.raises(FloatingPointError, match="the reader of b is not finite on a clean image"):
+    mechanism = built(solver="2m").steer({"b": black_alone}, by, {"b": 0.1}, relative)
+    with pytest.raises(FloatingPointError, match="the reader of b is not finite on an image of this trajectory"):
         mechanism.predict(mechanism.abduct(image, parents, UNITS, "x"), parents)
 
 

@@ -8,7 +8,7 @@ import torch
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf import tuning
-from causalcf.networks.classifier import Predictor, Regressor
+from causalcf.networks.classifier import Classifier, Predictor, Regressor
 from causalcf.training.finetuning import Tuning
 
 GRAPH = cf.CausalGraph("a -> b; a -> x; b -> x", a=cf.Continuous(), b=cf.Continuous(), x=cf.Image(1, 8, 8))
@@ -82,7 +82,7 @@ def test_another_model_or_other_predictors_do_not_get_the_first_result(scm, tmp_
     same = copy.deepcopy(reader)
     assert torch.equal(miss_of(tuned(scm, {"a": same}, "kept")), miss_of(first))
     other = copy.deepcopy(reader)
-    other.mean += 1e-3
+    other.head.weight.data *= 1.001
     deeper = copy.deepcopy(scm)
     next(deeper.mechanisms["x"].parameters()).data.flatten()[0] += 1e-3
     above = copy.deepcopy(scm)
@@ -164,6 +164,12 @@ def test_what_cannot_be_tuned_is_refused(scm):
             cf.fine_tune(scm, rows(), given, node="x")
     with pytest.raises(ValueError, match="a: this predictor reads 'b'"):
         cf.fine_tune(scm, rows(), {"a": Regressor(1, reads="b")}, node="x")
+    for predictor, message in [
+        (Regressor(3), "fine_tune: the reader of a cannot read images of shape"),
+        (Classifier(1, 2), "fine_tune: expected the reader of a to give floats"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            cf.fine_tune(scm, rows(), {"a": predictor}, node="x")
     for odd in (float("nan"), float("inf"), -float("inf")):
         with pytest.raises(ValueError, match=f"expected a finite bound, got {odd}"):
             cf.fine_tune(scm, rows(), {"a": Reads()}, node="x", bound=odd)
