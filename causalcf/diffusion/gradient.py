@@ -120,6 +120,32 @@ class Ancestral(Scale):
         return shift / max(slope.lever * slope.sigma, 1e-12)
 
 
+@dataclass
+class Pulls:
+    """How long pulls were meant to be, how many the limit cut short, and what they cost; summed over a trajectory.
+
+    Attributes:
+        count: rows times levels.
+        cut: how many of them were longer than the limit.
+        longest: the longest that was asked for, in standard deviations of its level's noise.
+        vectors: rows of vectors taken backwards through what reads.
+    """
+
+    count: int = 0
+    cut: int = 0
+    longest: float = 0.0
+    vectors: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of the pulls that were cut short."""
+        return self.cut / self.count if self.count else 0.0
+
+    def since(self, before: Pulls) -> Pulls:
+        """What has been added; `longest` is of all."""
+        return Pulls(self.count - before.count, self.cut - before.cut, self.longest, self.vectors - before.vectors)
+
+
 class Ascent(Guidance):
     """A pull along the gradient of a log-likelihood at the noisy images, no longer than a limit.
 
@@ -128,6 +154,11 @@ class Ascent(Guidance):
 
     scale: Scale
     limit: float
+    pulls: Pulls | None
+
+    @property
+    def remedy(self) -> str:  # noqa: D102
+        return "lower the size or the limit of the pull along the gradient"
 
     @abstractmethod
     def _slope(self, x: Tensor, timestep: Tensor) -> tuple[Images, PerRow | None]:
@@ -142,7 +173,12 @@ class Ascent(Guidance):
         gradient, jacobian = self._slope(step.x, timestep)
         slope = Slope(gradient.to(step.epsilon), jacobian, here, lever)
         pull = self.scale(slope).to(step.epsilon) * here
-        longest = self.limit * here**2 * math.sqrt(slope.dimensions) / slope.length
+        unit = here**2 * math.sqrt(slope.dimensions) / slope.length
+        longest = self.limit * unit
+        if self.pulls is not None:
+            self.pulls.count += len(pull)
+            self.pulls.cut += int((pull > longest).sum())
+            self.pulls.longest = max(self.pulls.longest, float((pull / unit).max()))
         return -torch.minimum(pull, longest).reshape(-1, 1, 1, 1) * slope.gradient
 
 
@@ -165,6 +201,7 @@ class Towards(Ascent):
         tolerance: misses below it, in spreads, do not pull.
         probes: random vectors that estimate the Jacobian's norm; 0 takes all K rows of it.
         seed: of the probes, which are the same for all rows.
+        pulls: where it is added up how long they were, and what they cost.
     """
 
     reads: Representation
@@ -175,6 +212,7 @@ class Towards(Ascent):
     tolerance: float = 0.0
     probes: int = 0
     seed: int = 0
+    pulls: Pulls | None = None
 
     def _slope(self, x: Tensor, timestep: Tensor) -> tuple[Images, PerRow | None]:
         if len(self.target) != len(x):
@@ -184,6 +222,7 @@ class Towards(Ascent):
         with torch.enable_grad():
             leaf = x.detach().to(spread.dtype).requires_grad_()
             z = self.reads(leaf, timestep) / spread
+        finite("what reads the factors", z.detach(), x, timestep)
         miss = self.target.to(z) / spread - z.detach()
         pulls = miss.isfinite() & (miss.abs() > self.tolerance)
         miss = torch.where(pulls, miss, 0.0)
@@ -193,6 +232,10 @@ class Towards(Ascent):
         else:
             vectors = miss[None]
         (rows,) = torch.autograd.grad(z, leaf, vectors, is_grads_batched=True)
+        if self.pulls is not None:
+            self.pulls.vectors += len(vectors) * len(x)
+        finite("the gradient of the factors read", rows[0], x, timestep)
+        finite("the Jacobian of the factors read", rows[1:].transpose(0, 1), x, timestep)
         if len(vectors) == 1:
             return rows[0], None
         square = rows[1:].flatten(2).square().sum(2)
@@ -216,15 +259,50 @@ class Likely(Ascent):
         scale: how strongly it pulls.
         limit: the longest `lambda_t g_t`, in standard deviations of the level's noise.
         dtype: in which it computes.
+        pulls: where it is added up how long they were, and what they cost.
     """
 
     log_likelihood: Likelihood
     scale: Scale = field(default_factory=Constant)
     limit: float = 3.0
     dtype: torch.dtype = torch.float32
+    pulls: Pulls | None = None
 
     def _slope(self, x: Tensor, timestep: Tensor) -> tuple[Images, PerRow | None]:
         with torch.enable_grad():
             leaf = x.detach().to(self.dtype).requires_grad_()
-            (gradient,) = torch.autograd.grad(self.log_likelihood(leaf, timestep).sum(), leaf)
+            value = self.log_likelihood(leaf, timestep)
+            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        if self.pulls is not None:
+            self.pulls.vectors += len(x)
+        finite("the log-likelihood of the classifier", value.detach()[:, None], x, timestep)
+        finite("the gradient of the classifier", gradient, x, timestep)
         return gradient, None
+
+
+FAR = 100.0  # noisy images are of size 1; further out, it is the pulls that have driven them there
+
+
+def finite(what: str, values: Tensor, x: Images, timestep: Tensor) -> None:
+    """Raise if values, rows first, are not finite.
+
+    Raises:
+        FloatingPointError: it names what, the row, the noise level, and what to change.
+    """
+    good = values.flatten(1).isfinite().all(1)
+    if good.all():
+        return
+    row = int((~good).nonzero()[0])
+    entries = (~values[row].isfinite()).flatten().nonzero()[:, 0].tolist()
+    which = f"entry {entries[0]}, " if values.ndim == 2 and values.shape[1] > 1 else ""
+    far = float(x[row].abs().max())
+    if far > FAR:
+        remedy = f"the pulls have driven its pixels out to {far:.3g}; lower the size or the limit of the pull"
+    else:
+        remedy = (
+            "no size of the pull changes that: look for weights of the projector that are not finite, compute in "
+            "float64, scm.double(), or fit again with a lower learning rate"
+        )
+    raise FloatingPointError(
+        f"{what} is not finite ({which}row {row} of {len(values)}, training step {int(timestep[row])}); {remedy}"
+    )

@@ -45,6 +45,11 @@ class Guidance(ABC):
         """Whether it differentiates the noise under the condition, which then comes with its graph, and `x` as leaf."""
         return False
 
+    @property
+    def remedy(self) -> str:
+        """What to change where the noise it gives is not finite."""
+        return f"lower the scale of the guidance ({type(self).__name__})"
+
     def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:
         """Further conditions under which this guidance wants the noise at level `k`; asked in the same network call."""
         return ()
@@ -160,8 +165,8 @@ def finite(e: Images, k: int, denoiser: Denoiser, guidance: Guidance) -> Images:
             remedy = "the parents of this row may lie far outside the training rows, or precision is too low"
         else:
             parts = guidance.parts if isinstance(guidance, Sum) else (guidance,)
-            names = " + ".join(type(part).__name__ for part in parts if not isinstance(part, NoGuidance))
-            remedy = f"lower the scale of the guidance ({names}), or take more steps"
+            asked = " and ".join(part.remedy for part in parts if not isinstance(part, NoGuidance))
+            remedy = f"{asked}, or take more steps"
         raise FloatingPointError(
             f"the step from level {k} of {denoiser.levels.steps} is not finite (row {row} of {len(e)}); {remedy}"
         )

@@ -80,4 +80,4 @@ class DiffSCM(LedDiffusion):
         def log_likelihood(x: Tensor, timestep: Tensor) -> Tensor:
             return self.log_likelihood(x, timestep, target)
 
-        return Likely(log_likelihood, scale, self.limit, target.dtype)
+        return Likely(log_likelihood, scale, self.limit, target.dtype, self.pulls)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from causalcf.diffusion.gradient import Ancestral, Balanced, Constant, Empirical, Scale
+from causalcf.diffusion.gradient import Ancestral, Balanced, Constant, Empirical, Pulls, Scale
 from causalcf.diffusion.guidance import Guidance
 from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
 from causalcf.networks.projector import Projector
 from causalcf.units import Units
+
+log = logging.getLogger(__name__)
 
 Form = Literal["balanced", "empirical", "ancestral", "constant"]
 SCALES: dict[str, type[Balanced | Empirical | Ancestral | Constant]] = {
@@ -47,6 +51,9 @@ class LedDiffusion(Diffusion):
         projector: channels of the network that reads noisy images, after each halving of the resolution.
         null_probability: how often training tells the generator nothing.
         options: those of `Diffusion`.
+
+    Attributes:
+        pulls: how long the pulls of all predictions so far were meant to be, and how many `limit` cut short.
     """
 
     leaders: ClassVar[tuple[str, ...]]
@@ -74,6 +81,7 @@ class LedDiffusion(Diffusion):
             raise ValueError(f"{kind}: omega={self.omega} is of by='parents'; the {by} is scaled by size")
         self.by, self.scale, self.size, self.limit = by, scale, size, limit
         self.projector_widths = tuple(projector)
+        self.pulls = Pulls()
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         own = {name: getattr(self, name) for name in ("by", "scale", "size", "limit")}
@@ -94,9 +102,14 @@ class LedDiffusion(Diffusion):
         return share.sqrt().to(value.dtype) * (2 * value - 1) + (1 - share).sqrt().to(value.dtype) * e, timestep
 
     def condition(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch features"]:  # noqa: D102
-        if self.by == "parents":
-            return super().condition(noise, parents)
-        return self._nothing(len(noise["u"]))
+        if self.by != "parents":
+            return self._nothing(len(noise["u"]))
+        if not next(self.network.embed.parameters()).any():
+            raise ValueError(
+                f"{type(self).__name__}: by='parents' asks the generator, which was trained without parents; lead it "
+                f"by={self.leaders[0]!r}"
+            )
+        return super().condition(noise, parents)
 
     def _nothing(self, rows: int) -> Tensor:
         return self.network.null.expand(rows, -1)
@@ -105,18 +118,41 @@ class LedDiffusion(Diffusion):
         """The same leader before another generator: what reads noisy images can lead any denoiser of them.
 
         Args:
-            generator: fitted to the same variables, on the same schedule, with a null token; its network is shared.
+            generator: fitted to the same images, on the same schedule, and either to the same parents, with a null
+                token, or to none; its network is shared.
 
         Raises:
-            ValueError: the generator is of other images, parents, scales or schedule, or has no null token.
+            TypeError: it is no diffusion mechanism.
+            ValueError: it is of other images, parents, scales or schedule, or has no null token.
 
         Example:
             `scm.using(image=nscm.mechanism("image").leading(scm.mechanism("image")))`
         """
+        self._check(generator)
+        network = ("widths", "blocks", "attention", "patch", "prediction", "null_probability")
+        options = {name: value for name, value in generator.config().items() if name in network}
+        made = type(self)(**{**self.config(), **options}).build(self.variable, self.parents)
+        made.to(self.device, self.dtype)
+        own = {name: part for name, part in self.state_dict().items() if not name.startswith("network.")}
+        shared = {f"network.{name}": part for name, part in generator.network.state_dict().items()}
+        if not generator.parents:  # it is told nothing: weights of 0 for what it would be told
+            for name in ("network.null", "network.embed.0.weight"):
+                shared[name] = torch.zeros_like(made.state_dict()[name])
+        made.load_state_dict({**own, **shared}, assign=True)
+        made.fitted = True
+        return made.train(self.training)
+
+    def _check(self, generator: object) -> None:
+        """Raise if this cannot lead that generator."""
         kind, other = type(self).__name__, type(generator).__name__
+        if not isinstance(generator, Diffusion):
+            raise TypeError(
+                f"{kind}.leading: expected a diffusion mechanism, for example scm.mechanism('image') where that is a "
+                f"SpatialDiffusion, got {other}"
+            )
         if not (self.fitted and generator.fitted):
             raise ValueError(f"{kind}.leading: expected two fitted mechanisms; fit the {other} and this {kind} first")
-        if list(generator.parents) != list(self.parents):
+        if generator.parents and list(generator.parents) != list(self.parents):
             raise ValueError(
                 f"{kind}.leading: its projector reads {', '.join(self.parents)}, and this {other} listens to "
                 f"{', '.join(generator.parents)}; fit a {kind} on the factors of that graph"
@@ -131,24 +167,21 @@ class LedDiffusion(Diffusion):
                 f"{kind}.leading: its projector knows the noise of schedule={self.schedule!r}, and this {other} was "
                 f"trained with {generator.schedule!r}"
             )
-        if generator.null_probability == 0 or generator.code_width:
+        if generator.code_width or (generator.parents and generator.null_probability == 0):
             raise ValueError(
                 f"{kind}.leading: the generator is asked without parents and without a code, which this {other} was "
                 "not trained for; give a SpatialDiffusion with null_probability=0.1"
             )
-        if not self.features.agrees(generator.features):
+        if not generator.parents and self.by == "parents":
+            raise ValueError(
+                f"{kind}.leading: by='parents' asks the generator, and this {other} has no parents; lead it "
+                f"by={self.leaders[0]!r}"
+            )
+        if generator.parents and not self.features.agrees(generator.features):
             raise ValueError(
                 f"{kind}.leading: its factors have other means or spreads than those of this {other}, which was "
                 "fitted to other rows; fit both to the same"
             )
-        network = ("widths", "blocks", "attention", "patch", "prediction", "null_probability")
-        options = {name: value for name, value in generator.config().items() if name in network}
-        made = type(self)(**{**self.config(), **options}).build(self.variable, self.parents)
-        own = {name: part for name, part in self.state_dict().items() if not name.startswith("network.")}
-        shared = {f"network.{name}": part for name, part in generator.network.state_dict().items()}
-        made.to(self.device, self.dtype).load_state_dict({**own, **shared}, assign=True)
-        made.fitted = True
-        return made.train(self.training)
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Invert the generator without a condition, and keep the factual parents."""
@@ -156,6 +189,18 @@ class LedDiffusion(Diffusion):
         if self.by == "parents":
             return self._inverted(value, factual, parents, units, key)[0]
         return self._inverted(value, self._nothing(len(value)), parents, units, key, {"f": factual})[0]
+
+    def predict(self, noise: Noise, parents: Parents) -> Tensor:  # noqa: D102
+        before = replace(self.pulls)
+        value = super().predict(noise, parents)
+        own = self.pulls.since(before)
+        if own.share > 0.5:
+            log.warning(
+                "%s: limit=%g cut %.0f %% of the pulls short, where size=%g asks for up to %.3g standard deviations of "
+                "the noise; lower size, or images leave what the generator knows",
+                *(type(self).__name__, self.limit, 100 * own.share, self.size, own.longest),
+            )
+        return value
 
     def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
         base = super()._guidance(noise, parents)

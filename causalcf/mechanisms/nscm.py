@@ -104,7 +104,7 @@ class NSCMDiffusion(LedDiffusion):
     def caused(self, noise: Noise, parents: Parents) -> Bool[Tensor, "batch factor"]:
         """Which factors prediction leads through their equations: those with causes that were not intervened on."""
         target = self.features(parents, len(noise["u"]))
-        return self._caused(noise["f"] if "f" in noise else target, target)
+        return self._caused({"f": target, **noise}["f"], target)
 
     @torch.no_grad()
     def _caused(self, factual: Tensor, target: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class NSCMDiffusion(LedDiffusion):
 
     def _pull(self, noise: Noise, parents: Parents, scale: Scale) -> Guidance:
         target = self.features(parents, len(noise["u"]))
-        factual = noise["f"] if "f" in noise else target
+        factual: Tensor = {"f": target, **noise}["f"]
         with torch.no_grad():
             own = factual - self.equations(factual)
         through = self._caused(factual, target)
@@ -122,4 +122,6 @@ class NSCMDiffusion(LedDiffusion):
             z = self.projector(x, timestep)
             return torch.where(through, self.equations(z) + own, z)
 
-        return Towards(reads, target, self.projector.spread, scale, self.limit, self.stop, self.probes)
+        return Towards(
+            reads, target, self.projector.spread, scale, self.limit, self.stop, self.probes, pulls=self.pulls
+        )

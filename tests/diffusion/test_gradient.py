@@ -1,12 +1,13 @@
 """Scales that adjust themselves, and pulls towards a representation, where everything has a closed form."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser
-from causalcf.diffusion.gradient import Ancestral, Balanced, Constant, Empirical, Likely, Towards
+from causalcf.diffusion.gradient import Ancestral, Balanced, Constant, Empirical, Likely, Pulls, Towards
 from causalcf.diffusion.guidance import NoGuidance, Step, guided
 from causalcf.diffusion.schedule import Schedule
 from causalcf.diffusion.solvers import DDIM
@@ -142,6 +143,79 @@ def test_free_factors_and_small_misses_do_not_pull():
 def test_no_pull_is_longer_than_its_limit():
     change = towards(Constant(1e6), limit=2.0)(step(), ())
     torch.testing.assert_close(rms(change), (2.0 * LEVELS.sigma[10] ** 2).expand(B))
+
+
+def test_pulls_are_added_up():
+    pulls = Pulls()
+    towards(Constant(1e6), limit=2.0, pulls=pulls)(step(), ())
+    assert (pulls.count, pulls.cut, pulls.share, pulls.vectors) == (B, B, 1.0, B)
+    gradient = towards(Constant())._slope(step().x, torch.zeros(B))[0]
+    asked = 1e6 * rms(gradient).max() / LEVELS.sigma[10]
+    assert pulls.longest == pytest.approx(asked.item())
+    endless = Pulls()
+    towards(Constant(1e6), pulls=endless)(step(), ())
+    assert (endless.cut, endless.longest) == (0, pulls.longest)
+    towards(Balanced(1e-9), limit=2.0, pulls=pulls)(step(), ())
+    assert (pulls.count, pulls.cut, pulls.vectors) == (2 * B, B, B + B * (1 + K))
+    towards(Balanced(1e-9), probes=2, pulls=pulls)(step(), ())
+    assert pulls.vectors == 2 * B + B * (1 + K) + 2 * B
+    before = replace(pulls)
+    Likely(lambda x, t: -0.5 * x.square().flatten(1).sum(1), Constant(), 0.01, pulls=pulls)(step(), ())
+    assert pulls.since(before) == Pulls(B, B, pulls.longest, B)
+
+
+class Broken(Linear):
+    """Reads, or differentiates, what is not finite in one row."""
+
+    def __init__(self, where, row=2):
+        super().__init__()
+        self.where, self.row = where, row
+
+    def __call__(self, x, timestep):
+        z = super().__call__(x, timestep).clone()
+        spoilt = z[self.row]
+        if self.where == "reading":
+            z[self.row, 1] = torch.nan
+        else:  # the root of 0 has no finite slope
+            z[self.row] = spoilt + torch.sqrt((spoilt - spoilt.detach()).abs())
+        return z
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("reading", r"what reads the factors is not finite \(entry 1, row 2 of 6, training step \d+\)"),
+        ("slope", r"the gradient of the factors read is not finite \(row 2 of 6, training step \d+\)"),
+    ],
+)
+@pytest.mark.parametrize("far", [False, True])
+def test_what_is_not_finite_is_named_with_its_remedy(where, message, far):
+    at = step()
+    at.x[2] *= 1000 if far else 1
+    with pytest.raises(FloatingPointError, match=message) as caught:
+        towards(Balanced(), Broken(where))(at, ())
+    said = str(caught.value)
+    assert "Towards" not in said
+    assert ("lower the size or the limit" in said) == far
+    assert ("no size of the pull changes that: look for weights of the projector" in said) != far
+
+
+def test_a_jacobian_that_is_not_finite_is_named():
+    def reads(x, timestep):
+        z = Linear()(x, timestep)
+        return z + (z - z.detach()).abs().sqrt() * torch.tensor([0.0, 1.0, 0.0])
+
+    wanted = target().clone()
+    wanted[:, 1] = torch.nan  # free, so its slope is only part of the norm
+    with pytest.raises(FloatingPointError, match=r"(gradient|Jacobian) of the factors read is not finite"):
+        towards(Balanced(), reads, wanted)(step(), ())
+
+
+def test_a_likelihood_that_is_not_finite_is_named():
+    with pytest.raises(FloatingPointError, match=r"the log-likelihood of the classifier is not finite .row 0 of 6"):
+        Likely(lambda x, t: x.flatten(1).sum(1) * torch.inf)(step(), ())
+    with pytest.raises(FloatingPointError, match="the gradient of the classifier is not finite"):
+        Likely(lambda x, t: (x - x.detach()).abs().flatten(1).sum(1).sqrt())(step(), ())
 
 
 def test_a_likelihood_pulls_along_its_gradient():

@@ -148,6 +148,53 @@ def test_a_projector_of_other_factors_is_refused(generator, message):
         leader.leading(generator())
 
 
+def test_a_projector_leads_a_generator_without_parents(rows):
+    image, parents = rows
+    leader, generator = built(), spatial({}, null_probability=0.0)
+    leader.fitted = True
+    led = leader.leading(generator)
+    timestep, nothing = torch.full((N,), 500), torch.zeros(N, 0, dtype=torch.float64)
+    expected = generator.network(image, timestep, nothing)
+    torch.testing.assert_close(led.network(image, timestep, led.network.null.expand(N, -1)), expected)
+    noise = led.abduct(image, parents, UNITS, "x")
+    torch.testing.assert_close(noise["u"], generator.but(steps=6, solver="2m").abduct(image, {}, UNITS, "x")["u"])
+    moved = led.predict(noise, {**parents, "a": parents["a"] + 1})
+    assert (moved - led.predict(noise, parents)).abs().mean() > 1e-3
+    again = led.but(size=0.5)
+    assert torch.equal(again.network.embed[0].bias, generator.network.embed[0].bias)
+    with pytest.raises(ValueError, match="trained without parents; lead it by='nscm'"):
+        led.but(by="parents").predict(noise, parents)
+    asked = leader.but(by="parents")
+    with pytest.raises(ValueError, match="by='parents' asks the generator, and this SpatialDiffusion has no parents"):
+        asked.leading(generator)
+
+
+@pytest.mark.parametrize("other", [M.VAE(), "image", None])
+def test_what_is_no_denoiser_cannot_be_led(other):
+    leader = built()
+    leader.fitted = True
+    with pytest.raises(TypeError, match=r"leading: expected a diffusion mechanism, .* got (VAE|str|NoneType)"):
+        leader.leading(other)
+
+
+def test_pulls_cut_short_are_counted_and_said(rows, caplog):
+    image, parents = rows
+    noise = built().abduct(image, parents, UNITS, "x")
+    other = {**parents, "a": parents["a"] + 1}
+    gentle, wild = built(size=1e-6), built(scale="constant", size=1e6)
+    gentle.predict(noise, other)
+    assert (gentle.pulls.count, gentle.pulls.cut) == (N * 6, 0)
+    assert 0 < gentle.pulls.longest < 1e-3
+    assert gentle.pulls.vectors == N * 6 * (1 + len(PARENTS))
+    assert not caplog.records
+    wild.predict(noise, other)
+    assert wild.pulls.cut > 0.9 * wild.pulls.count
+    assert wild.pulls.longest > 100
+    assert wild.pulls.vectors == N * 6
+    assert "limit=3 cut" in caplog.text
+    assert "lower size" in caplog.text
+
+
 def shifted(generator):
     generator.features.mean[1] += 0.5
     return generator
