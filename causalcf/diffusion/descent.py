@@ -16,10 +16,31 @@ from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import Guidance, Model, Step
 from causalcf.diffusion.masks import Everywhere, Mask
 from causalcf.diffusion.schedule import Levels
-from causalcf.diffusion.solvers import Sampler, State
+from causalcf.diffusion.solvers import Sampler, State, move
 from causalcf.diffusion.trajectory import generate
 
 Loss = Callable[[Images], Float[Tensor, " batch"]]
+Shape = Callable[[Images], Images]
+
+
+def whole(gradient: Images) -> Images:
+    """A gradient as it is."""
+    return gradient
+
+
+def sparse(gradient: Images, share: float = 0.1) -> Images:
+    """A gradient without the entries below a share of the row's largest."""
+    size = gradient.abs()
+    return torch.where(size < share * _largest(size), 0.0, gradient)
+
+
+def clipped(gradient: Images, limit: float | None) -> Images:
+    """A gradient shortened, where need be, so that no entry of the row is larger than the limit."""
+    return gradient if limit is None else gradient * (limit / _largest(gradient).clamp_min(1e-30)).clamp_max(1)
+
+
+def _largest(gradient: Images) -> Float[Tensor, "batch 1 1 1"]:
+    return gradient.flatten(1).abs().amax(1).reshape(-1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -31,12 +52,14 @@ class Term:
         weight: its factor.
         of: "clean" estimates, or "noisy" images as they are.
         leads: whether it is the classifier's, whose gradient masks look at.
+        shape: what is done to its gradient.
     """
 
     loss: Loss
     weight: float
     of: Literal["clean", "noisy"] = "clean"
     leads: bool = False
+    shape: Shape = whole
 
     def gradient(self, images: Images) -> Images:
         """Of the weighted sum over rows, which leaves every row its own."""
@@ -46,15 +69,19 @@ class Term:
             if values.shape != (len(images),):
                 raise ValueError(f"a loss gave shape {tuple(values.shape)} for {len(images)} rows; give one per row")
             (gradient,) = torch.autograd.grad(values.sum(), leaf)
-        return self.weight * gradient.to(images)
+        return self.shape(self.weight * gradient.to(images))
 
 
 class Estimate(ABC):
-    """How the clean image that a noisy one leads to is found, at which gradients are taken."""
+    """How the clean image that a noisy one leads to is found."""
 
     @abstractmethod
     def __call__(self, step: Step) -> Images:
-        """The clean images of a step."""
+        """The clean images of a step, at which gradients are taken."""
+
+    def seen(self, step: Step) -> Images:
+        """What masks look at."""
+        return tweedie(step)
 
     def begin(self) -> None:  # noqa: B027
         """Forget earlier steps, before another trajectory."""
@@ -64,6 +91,14 @@ def tweedie(step: Step) -> Images:
     """`(x - sigma e) / alpha`, the mean of clean images given the noisy one."""
     alpha, sigma = step.levels.alpha[step.k].item(), step.levels.sigma[step.k].item()
     return (step.x - sigma * step.epsilon) / alpha
+
+
+def beyond(step: Step) -> Images:
+    """The clean image read off what an Euler step reaches, as if still at the level left, as SCE-LITE-HQ has it.
+
+    Of a rectified flow, `x_{k-1} - t_k v`.
+    """
+    return tweedie(step) + move(step.x, step.epsilon, step.levels, step.k, step.k - 1) - step.x
 
 
 @dataclass
@@ -87,20 +122,25 @@ class OneStep(Estimate):
 
 @dataclass
 class Lagging(Estimate):
-    """The one-step estimate of the step before, as FastDiME's code has it.
+    """The one-step estimate of the step before, as codes of FastDiME and SCE-LITE-HQ have it.
 
     Args:
         factual: what the first step takes.
+        read: the estimate of a step, `tweedie` or `beyond`.
     """
 
     factual: Images
+    read: Callable[[Step], Images] = tweedie
     _last: Images | None = field(default=None, init=False)
+
+    def seen(self, step: Step) -> Images:  # noqa: D102
+        return self.read(step)
 
     def begin(self) -> None:  # noqa: D102
         self._last = None
 
     def __call__(self, step: Step) -> Images:  # noqa: D102
-        last, self._last = self._last, tweedie(step)
+        last, self._last = self._last, self.read(step)
         return self.factual if last is None else last
 
 
@@ -162,6 +202,7 @@ class Descent(Guidance):
         rate: what gradients are scaled by to become noise, `ancestrally()` or `deterministically`.
         size: a factor of all terms.
         divided: whether gradients at clean estimates are divided by alpha.
+        shape: what is done to their sum.
     """
 
     terms: Sequence[Term]
@@ -171,6 +212,7 @@ class Descent(Guidance):
     rate: Rate = field(default_factory=ancestrally)
     size: float = 1.0
     divided: bool = True
+    shape: Shape = whole
     _still: Bool[Tensor, " batch"] | None = field(default=None, init=False)
 
     @property
@@ -193,8 +235,8 @@ class Descent(Guidance):
             if term.leads:
                 leading = leading + gradient
         self._still = (total == 0).flatten(1).all(1)
-        self.mask.see(tweedie(step), leading, step.k)
-        return self.rate(step.levels, step.k) * self.size * total
+        self.mask.see(self.estimate.seen(step), leading, step.k)
+        return self.rate(step.levels, step.k) * self.size * self.shape(total)
 
 
 @dataclass(frozen=True)

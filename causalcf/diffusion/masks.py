@@ -14,6 +14,7 @@ from torch.nn import functional
 from causalcf.diffusion.denoiser import Images
 
 Where = Bool[Tensor, "batch 1 height width"]
+Differs = Callable[[Images, Images, float, int], Where]  # images, factual ones, threshold, size of the blur
 
 
 def dilated(mask: Where, size: int) -> Where:
@@ -179,10 +180,12 @@ class Blurred(Mask):
     Args:
         factual: the factual images, in [0, 1].
         decode: of clean estimates.
-        threshold: of the blurred difference, mean over channels.
+        threshold: of the blurred difference.
         size: side of the square that blurs.
         locked: places that earlier counterfactuals changed, and this one may not.
         start: the highest level at which there is a mask; None masks all. Locked places are masked at all.
+        differs: how images differ, `moved` or `outstanding`.
+        both: whether clean estimates, too, may differ only there.
     """
 
     factual: Images
@@ -191,6 +194,8 @@ class Blurred(Mask):
     size: int = 5
     locked: Where | None = None
     start: int | None = None
+    differs: Differs = field(default_factory=lambda: moved)
+    both: bool = False
     _where: Where | None = field(default=None, init=False)
     _like: torch.Size | None = field(default=None, init=False)
 
@@ -200,7 +205,7 @@ class Blurred(Mask):
     def see(self, clean: Images, gradient: Images, k: int) -> None:  # noqa: D102
         self._like = clean.shape[2:]
         if self.start is None or k <= self.start:
-            where = moved(self.decode(clean).clamp(0, 1), self.factual, self.threshold, self.size)
+            where = self.differs(self.decode(clean).clamp(0, 1), self.factual, self.threshold, self.size)
             self._where = where if self.locked is None else where & ~self.locked
 
     @property
@@ -211,7 +216,7 @@ class Blurred(Mask):
 
     @property
     def clean(self) -> Where | None:  # noqa: D102
-        return None
+        return self.noisy if self.both else None
 
     @property
     def pixels(self) -> Where | None:
@@ -222,3 +227,18 @@ class Blurred(Mask):
 def moved(images: Images, factual: Images, threshold: float, size: int) -> Where:
     """Where the blurred absolute difference, mean over channels, reaches a threshold."""
     return blurred((images - factual).abs().mean(1, keepdim=True), size) >= threshold
+
+
+def outstanding(images: Images, factual: Images, threshold: float, size: int, sigma: float = 2.0) -> Where:
+    """Where the difference, summed over channels and blurred by a Gaussian, reaches a share of the row's largest.
+
+    The largest is that before the blur; where images are equal, nothing stands out. So it is in code of SCE.
+    """
+    _odd(size)
+    difference = (images - factual).abs().sum(1, keepdim=True)
+    place = torch.arange(size, device=images.device, dtype=images.dtype) - size // 2
+    bell = (-0.5 * (place / sigma).square()).exp()
+    kernel = (bell[:, None] * bell / bell.sum() ** 2)[None, None]
+    around = functional.conv2d(functional.pad(difference, [size // 2] * 4, mode="reflect"), kernel)
+    largest = difference.flatten(1).amax(1).reshape(-1, 1, 1, 1)
+    return (largest > 0) & (around >= threshold * largest)

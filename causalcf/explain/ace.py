@@ -9,13 +9,13 @@ from torch import Tensor
 
 from causalcf.diffusion.ancestral import Ancestral, Variance
 from causalcf.diffusion.guidance import Model, NoGuidance, guided
-from causalcf.diffusion.masks import Everywhere, Fixed, differing
-from causalcf.diffusion.pasting import Pasted
+from causalcf.diffusion.masks import differing
 from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, Parity
 from causalcf.explain.queries import LossForm
+from causalcf.explain.repainting import repainted
 
 
 class ACE(Explainer):
@@ -97,14 +97,6 @@ class ACE(Explainer):
         return codec.decode(generate(model, x, levels, steps, depth=self.depth))
 
     def refined(self, found: Tensor, attempt: Attempt, model: Model, levels: Levels) -> tuple[Tensor, Tensor]:
-        """Repainted where nothing changed."""
-        codec, factual = attempt.generator.codec, attempt.factual
+        """Repainted around the places that changed."""
         where = differing(found, attempt.images, self.dilation, self.threshold)
-        x = noised(codec.encode(found), attempt.draw("refine")(self.depth), self.depth, levels)
-        small = torch.nn.functional.interpolate(where.float(), factual.shape[2:]) > 0
-        mask = Fixed(small) if small.any() else Everywhere()
-        sampler = Pasted(
-            Ancestral(attempt.draw("refine.step"), self.variance), mask, factual, attempt.draw("refine.paste")
-        )
-        x = generate(model, sampler.pasted(x, self.depth, levels), levels, sampler, depth=self.depth)
-        return torch.where(where, codec.decode(x).clamp(0, 1), attempt.images), where
+        return repainted(found, where, attempt, model, levels, self.depth, self.variance, "refine"), where

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -198,11 +198,16 @@ class Explainer(ABC):
         found: list[Explanation] = []
         locked = torch.zeros_like(images[:, :1], dtype=torch.bool)
         for number in range(count):
-            again = copy.copy(self)
-            again.seed = self.seed + number
-            found.append(again.explain(classifier, generator, images, target, ids, locked if number else None))
+            shut = locked if number else None
+            found.append(self.further(number).explain(classifier, generator, images, target, ids, shut))
             locked = locked | moved(found[-1].counterfactuals, images, threshold, blur)
         return found
+
+    def further(self, number: int) -> Self:
+        """What gives one more explanation of the same rows, after so many."""
+        again = copy.copy(self)
+        again.seed = self.seed + number
+        return again
 
     @torch.no_grad()
     def _batch(

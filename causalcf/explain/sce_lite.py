@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from causalcf.diffusion.descent import Descent, OneStep, Term, stepwise
+from causalcf.diffusion.descent import Descent, Lagging, OneStep, Term, beyond, clipped, sparse, stepwise
 from causalcf.diffusion.guidance import guided
-from causalcf.diffusion.masks import Blurred
+from causalcf.diffusion.masks import Blurred, Mask, moved, outstanding
 from causalcf.diffusion.pasting import Pasted
+from causalcf.diffusion.schedule import FlowSchedule, Levels
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, Parity, steps_back
@@ -29,6 +31,12 @@ class SCELiteHQ(Explainer):
     The paper prints an exclusion mask that freezes what did not change; it is meant, and done here, the other way. It
     prints no values of the weights; the defaults here are ours.
 
+    Published code takes gradients of the class at the estimate of the step before, the first at the factual image, and
+    reads estimates off what a step reaches as if it were still at the level left; it drops entries below a tenth of the
+    largest, takes the distance of the noisy image, shortens the sum, puts the factual image back at the noise of the
+    level left, in codes, and masks what stands out of the blurred difference. Of a flow with shifted times it begins
+    with the noise of the time before the shift.
+
     Args:
         surrogate: images in [0, 1] -> logits, whose gradients are taken; None takes the classifier's own. Whether a row
             flipped is always the classifier's word.
@@ -37,12 +45,13 @@ class SCELiteHQ(Explainer):
         rate: of the gradient steps.
         l1: lambda_1.
         l2: lambda_2.
-        threshold: of the blurred difference from which on a pixel may change.
+        threshold: of the blurred difference from which on a pixel may change; published, a share of the row's largest.
         blur: side of the square that blurs, in pixels.
+        limit: published, of the entries of the gradients' sum; None for none.
         warmup: share of the steps taken before there is a mask.
         scales: s, of the class term; rows that do not flip at one are tried again at the next.
         loss: "logit" or "log-probability".
-        parity: "published" or None; published code takes the estimate at the level that the step has left.
+        parity: "published" or None.
         batch: rows at a time.
         seed: of all noise.
     """
@@ -58,6 +67,7 @@ class SCELiteHQ(Explainer):
         threshold: float = 0.03,
         blur: int = 5,
         warmup: float = 0.3,
+        limit: float | None = None,
         scales: Sequence[float] = (1.0, 2.0, 4.0),
         loss: LossForm = "log-probability",
         parity: Parity = None,
@@ -69,12 +79,14 @@ class SCELiteHQ(Explainer):
             raise ValueError(
                 f"SCELiteHQ: expected strength in (0, 1] and warmup in [0, 1), got {strength} and {warmup}"
             )
-        if rate <= 0 or l1 < 0 or l2 < 0 or threshold < 0:
+        if not (rate > 0 and (limit is None or limit > 0)) or l1 < 0 or l2 < 0 or threshold < 0:
             raise ValueError(
-                f"SCELiteHQ: expected rate > 0, l1, l2, threshold >= 0, got {rate}, {l1}, {l2}, {threshold}"
+                "SCELiteHQ: expected rate and limit > 0, l1, l2, threshold >= 0, got "
+                f"{rate}, {limit}, {l1}, {l2}, {threshold}"
             )
         self.surrogate, self.steps, self.strength, self.rate = surrogate, steps, strength, rate
         self.l1, self.l2, self.threshold, self.blur, self.warmup = l1, l2, threshold, blur, warmup
+        self.limit = limit
         self.loss: LossForm = loss
 
     @property
@@ -83,27 +95,48 @@ class SCELiteHQ(Explainer):
         return steps_back(self.strength, self.steps)
 
     def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:  # noqa: D102
-        generator, factual = attempt.generator, attempt.factual
+        generator, factual, published = attempt.generator, attempt.factual, self.parity == "published"
         levels, decode = generator.levels(self.steps), generator.codec.decode
-        query = attempt.query.through(self.surrogate)
-
-        def near(clean: Tensor) -> Tensor:
-            away = (clean - factual.to(clean)).flatten(1)
-            return self.l1 * away.abs().sum(1) + self.l2 * away.square().sum(1).add(1e-12).sqrt()
-
-        terms = [
-            Term(lambda clean: query.loss(decode(clean), attempt.rows, self.loss), attempt.scale, leads=True),
-            Term(near, 1.0),
-        ]
-        start = int(self.depth * (1 - self.warmup))
-        mask = Blurred(attempt.images, decode, self.threshold, self.blur, attempt.locked, start)
-        descent = Descent(terms, OneStep(), factual, mask, stepwise, self.rate, divided=False)
+        mask = Blurred(attempt.images, decode, self.threshold, self.blur, attempt.locked)
+        mask.start = int(self.depth * (1 - self.warmup))
+        mask.differs, mask.both = outstanding if published else moved, published
+        descent = self.descent(attempt, mask)
         descent.begin()
-        x = noised(factual, attempt.draw("start", fresh=False)(0), self.depth, levels)
+        x = self.begun(attempt, levels)
         model = guided(generator.denoiser(levels), generator.nothing(len(x)), descent)
-        sampler = Pasted(DDIM(Explicit()), mask, factual, attempt.draw("paste"))
-        found = decode(generate(model, x, levels, sampler, depth=self.depth))
+        sampler = Pasted(DDIM(Explicit()), mask, factual, attempt.draw("paste"), late=published)
+        x = generate(model, x, levels, sampler, depth=self.depth)
         where = mask.pixels
         if where is None:
-            return found, torch.ones_like(attempt.images[:, :1], dtype=torch.bool)
-        return torch.where(where, found, attempt.images), where
+            return decode(x), torch.ones_like(attempt.images[:, :1], dtype=torch.bool)
+        if published:
+            return decode(mask.kept(x, factual)), where
+        return torch.where(where, decode(x), attempt.images), where
+
+    def descent(self, attempt: Attempt, mask: Mask) -> Descent:
+        """What steps go down."""
+        factual, decode, query = attempt.factual, attempt.generator.codec.decode, attempt.query.through(self.surrogate)
+
+        def chosen(clean: Tensor) -> Tensor:
+            return query.loss(decode(clean), attempt.rows, self.loss)
+
+        def near(x: Tensor) -> Tensor:
+            away = (x - factual.to(x)).flatten(1)
+            return self.l1 * away.abs().sum(1) + self.l2 * away.square().sum(1).add(1e-12).sqrt()
+
+        if self.parity == "published":
+            terms = Term(chosen, attempt.scale, leads=True, shape=sparse), Term(near, 1.0, of="noisy")
+            estimate, shape = Lagging(factual, beyond), partial(clipped, limit=self.limit)
+            return Descent(terms, estimate, factual, mask, stepwise, self.rate, divided=False, shape=shape)
+        terms = Term(chosen, attempt.scale, leads=True), Term(near, 1.0)
+        return Descent(terms, OneStep(), factual, mask, stepwise, self.rate, divided=False)
+
+    def begun(self, attempt: Attempt, levels: Levels) -> Tensor:
+        """The factual images, noised to where the steps begin."""
+        factual, schedule = attempt.factual, attempt.generator.schedule
+        e = attempt.draw("start", fresh=False)(0)
+        if self.parity == "published" and isinstance(schedule, FlowSchedule):
+            t = levels.sigma[self.depth].item()
+            t = t / (schedule.shift - (schedule.shift - 1) * t)
+            return (1 - t) * factual + t * e
+        return noised(factual, e, self.depth, levels)

@@ -168,6 +168,33 @@ def test_further_explanations_keep_out_of_earlier_ones(kind, generator, images):
     assert not torch.equal(second.counterfactuals[~changed], images[~changed])
 
 
+def test_published_sce_halves_threshold_and_distance_for_every_further_explanation(generator, images):
+    def classifier(images):
+        return 40 * (images.mean((1, 2, 3)) - 0.45)
+
+    options = {"steps": 20, "strength": 0.15, "iterations": 3, "rate": 0.2, "limit": 0.5, "blur": 1}
+    published, corrected = (
+        SCE(**options, threshold=0.8, distance=2.0, parity=parity) for parity in ("published", None)
+    )
+    found = published.diverse(classifier, generator, images, ids=IDS, count=2, threshold=0.15, blur=1)
+    locked = (found[0].counterfactuals - images).abs() >= 0.15
+    halved = SCE(**options, threshold=0.4, distance=1.0, parity="published", seed=1)
+    expected = halved.explain(classifier, generator, images, ids=IDS, locked=locked)
+    assert torch.equal(found[1].counterfactuals, expected.counterfactuals)
+    assert (published.further(2).threshold, published.further(2).distance) == (0.2, 0.5)
+    assert (corrected.further(2).threshold, corrected.further(2).distance) == (0.8, 2.0)
+    assert (published.threshold, published.distance, published.seed) == (0.8, 2.0, 0)
+
+
+@pytest.mark.parametrize("kind", ["SCE", "SCE-LITE-HQ"])
+def test_published_forms_of_sce_do_not_depend_on_the_batch(kind, told, classifier, images):
+    kind, options = KINDS[kind]
+    options = {**options, "limit": 0.3, "threshold": 0.3, "blur": 3, "parity": "published"}
+    whole = kind(**options, batch=5).explain(classifier, told, images, ids=IDS)
+    parts = kind(**options, batch=2).explain(classifier, told, images, ids=IDS)
+    torch.testing.assert_close(whole.counterfactuals, parts.counterfactuals, atol=1e-9, rtol=0)
+
+
 def test_a_surrogate_gives_the_gradients_and_the_classifier_the_word(generator, classifier, images):
     def opposite(images):
         return -classifier(images)
@@ -187,6 +214,8 @@ def test_a_surrogate_gives_the_gradients_and_the_classifier_the_word(generator, 
         (lambda: LDCE(strength=1.5), r"expected a strength in \(0, 1\]"),
         (lambda: SCE(temperature=0.0), "rate and temperature > 0"),
         (lambda: SCELiteHQ(warmup=1.0), "warmup in"),
+        (lambda: SCELiteHQ(limit=0.0), "expected rate and limit > 0"),
+        (lambda: SCE(limit=-1.0), "expected threshold >= 0 and limit > 0, got 0.03 and -1.0"),
     ],
 )
 def test_options_without_a_meaning_are_refused(make, message):

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d, pad, softplus
 
-from causalcf.diffusion.schedule import Schedule
-from causalcf.explain import ACE, DiME, FastDiME, MaskDiME
+from causalcf.diffusion.schedule import FlowSchedule, Schedule
+from causalcf.explain import ACE, SCE, DiME, FastDiME, MaskDiME, SCELiteHQ
+from causalcf.explain.generators import Generator
 from causalcf.units import Units
 
 STEPS, DEPTH = 20, 5
@@ -63,7 +64,7 @@ def sign(classifier, images):
 def phi(images):
     """Features: edges, and what is left of the image at half its size, squared."""
     edges = images[..., 1:, :] - images[..., :-1, :]
-    return torch.cat([3 * edges.flatten(1), torch.nn.functional.avg_pool2d(images, 2).square().flatten(1)], 1)
+    return torch.cat([3 * edges.flatten(1), avg_pool2d(images, 2).square().flatten(1)], 1)
 
 
 def share(x, factual, size):
@@ -185,7 +186,7 @@ def test_ace(parity, generator, classifier, images):
 
     def loss(x, number):
         noisy = plain.noised(2 * x - 1, 2, plain.noise(f"filter.{number}.0.3"))
-        chosen = torch.nn.functional.softplus(to * classifier(back(noisy, f"filter.{number}.step")))
+        chosen = softplus(to * classifier(back(noisy, f"filter.{number}.step")))
         return (chosen.mean() if parity else chosen.sum()) + 2e-3 * (x - images).abs().sum()
 
     for number in range(3):
@@ -198,4 +199,136 @@ def test_ace(parity, generator, classifier, images):
         z = mean + variance.sqrt() * plain.noise(f"refine.step.0.{t + 1}")
     cf = torch.where(keep, images, ((z + 1) / 2).clamp(0, 1))
     assert 0 < keep.double().mean() < 1
+    torch.testing.assert_close(found.counterfactuals, cf, **CLOSE)
+
+
+def standing_out(x, factual, size):
+    """The difference blurred by a Gaussian of two pixels, in parts of the largest."""
+    difference = (x - factual).abs().sum(1, keepdim=True)
+    bell = torch.exp(-(torch.arange(size).double() - size // 2).square() / 8)
+    bell, wide = bell / bell.sum(), pad(difference, [size // 2] * 4, mode="reflect")
+    rows = sum(weight * wide[:, :, i : i + 8] for i, weight in enumerate(bell))
+    around = sum(weight * rows[..., i : i + 8] for i, weight in enumerate(bell))
+    return around / difference.flatten(1).amax(1)[:, None, None, None]
+
+
+def locked(images):
+    shut = torch.zeros_like(images[:, :1], dtype=torch.bool)
+    shut[..., 2:4, 1:6] = True
+    return shut
+
+
+@MODES
+def test_sce(parity, generator, classifier, images):
+    count, threshold, rate = (4, 0.25, 0.2) if parity else (4, 0.04, 0.06)
+    options = {"steps": STEPS, "strength": 0.15, "iterations": count, "rate": rate, "distance": 3.0, "scales": (2.0,)}
+    shut, surrogate = locked(images), lambda x: 40 * (x[..., :4].square().mean((1, 2, 3)) - x.square().mean((1, 2, 3)))
+    explainer = SCE(surrogate, **options, threshold=threshold, blur=3, limit=0.5, parity=parity)
+    found = explainer.explain(classifier, generator, images, ids=IDS, locked=shut)
+    plain, to, z, speed = Plain(generator, images), sign(classifier, images), images, torch.zeros_like(images)
+    before = (-to * classifier(images)).sigmoid()
+    best, sure, done, painted = images, before, before > 1, before > 1
+
+    def back(x, name):
+        for t in range(2, -1, -1):
+            mean, variance, _ = plain.reverse(x, t)
+            x = mean + variance.sqrt() * plain.noise(f"{name}.step.0.{t + 1}")
+        return (x + 1) / 2
+
+    def behind(z, number):
+        return back(plain.noised(2 * z - 1, 2, plain.noise(f"filter.{number}.0.3")), f"filter.{number}")
+
+    def loss(z, number):
+        return 2 * softplus(to * surrogate(behind(z, number)) / 3) + 3 * (z - images).abs().mean((1, 2, 3))
+
+    def repaint(z, number):
+        keep = (standing_out(z, images, 3) < 0.25) | shut
+        x = plain.noised(2 * z - 1, 2, plain.noise(f"repaint.{number}.0.3"))
+        for t in range(2, -1, -1):
+            again = plain.noised(2 * images - 1, t, plain.noise(f"repaint.{number}.paste.0.{t + 1}"))
+            mean, variance, _ = plain.reverse(torch.where(keep, again, x), t)
+            x = mean + variance.sqrt() * plain.noise(f"repaint.{number}.step.0.{t + 1}")
+        return torch.where(keep, images, ((x + 1) / 2).clamp(0, 1))
+
+    for number in range(count):
+        g, filtered = slope(lambda z, number=number: loss(z, number), z), behind(z, number).clamp(0, 1)
+        size = g.flatten(1).abs().amax(1)[:, None, None, None]
+        speed = 0.9 * speed + (g * (0.5 / size).clamp(max=1) if parity else g / size) * ~shut
+        z = (z - rate * speed).clamp(0, 1)
+        if parity:
+            over = to * classifier(z) <= 0
+            painted |= over & ~done
+            z = shown = torch.where(over[:, None, None, None], repaint(z, number), z)
+        else:
+            little = avg_pool2d((filtered - images).abs(), 3, 1, 1, count_include_pad=False) < threshold
+            shown = torch.where(little | shut, images, filtered)
+        said = (-to * classifier(shown)).sigmoid()
+        better = (said > sure) & ~done
+        best, sure = torch.where(better[:, None, None, None], shown, best), torch.where(better, said, sure)
+        done = done | (said >= 1 - before)
+    assert found.flipped.any()
+    assert done.any()
+    assert painted.any() == bool(parity)
+    torch.testing.assert_close(found.counterfactuals, best, **CLOSE)
+
+
+@MODES
+@pytest.mark.parametrize("shift", [None, 3.0], ids=["diffusion", "flow"])
+def test_sce_lite_hq(shift, parity, generator, classifier, images):
+    if shift:
+        generator = Generator(generator.network, generator.null, FlowSchedule(1000, shift), "flow")
+    threshold = 0.3 if parity else 0.12
+    options = {"steps": STEPS, "strength": 0.3, "rate": 0.2, "l1": 0.1, "l2": 0.3, "scales": (3.0,), "warmup": 0.4}
+    shut, surrogate = locked(images), lambda x: 40 * (x[..., :4].square().mean((1, 2, 3)) - x.square().mean((1, 2, 3)))
+    explainer = SCELiteHQ(surrogate, **options, threshold=threshold, blur=3, limit=0.4, parity=parity)
+    found = explainer.explain(classifier, generator, images, ids=IDS, locked=shut)
+    plain, to, x0 = Plain(generator, images), sign(classifier, images), 2 * images - 1
+    even = torch.linspace(0, 998, STEPS, dtype=torch.float64).round().add(1) / 1000  # the times of a flow
+    sigma = 3 * even / (1 + 2 * even) if shift else (1 - plain.kept[:-1]).sqrt()
+    alpha = 1 - sigma if shift else plain.kept[:-1].sqrt()
+    sigma, alpha = torch.cat([sigma, torch.zeros(1)]), torch.cat([alpha, torch.ones(1)])  # the last one is the image
+
+    def epsilon(z, t):
+        if not shift:
+            return (z - alpha[t] * plain.clean(z, t)) / sigma[t]
+        told = (1000 * sigma[t]).expand(len(z))
+        v = plain.network(z, told, plain.null.expand(len(z), -1))
+        return (z - alpha[t] * (z - sigma[t] * v).clamp(-1, 1)) / sigma[t]
+
+    def chosen(x):
+        return slope(lambda x: 3 * softplus(to * surrogate((x + 1) / 2)), x)
+
+    def near(x):
+        return slope(lambda x: 0.1 * (x - x0).abs().sum() + 0.3 * (x - x0).flatten(1).norm(dim=1).sum(), x)
+
+    start = even[5] if shift and parity else sigma[5]
+    z = (1 - start if shift else alpha[5]) * x0 + start * plain.noise("start.0")
+    x, keep = x0, shut
+    for counter, t in enumerate(range(5, -1, -1)):
+        e = epsilon(z, t)
+        clean = (z - sigma[t] * e) / alpha[t]
+        if not parity:
+            x = clean
+        class_slope, slope_near = chosen(x), near(z if parity else x)
+        moved = alpha[t - 1] * clean + sigma[t - 1] * e
+        if parity:
+            largest = class_slope.abs().flatten(1).amax(1)[:, None, None, None]
+            g = torch.where(class_slope.abs() < 0.1 * largest, 0.0, class_slope) + slope_near
+            g = g * (0.4 / g.abs().flatten(1).amax(1)[:, None, None, None]).clamp(max=1)
+            clean = moved - sigma[t] * (e - clean) if shift else moved - z + clean
+        else:
+            g = class_slope + slope_near
+        z = moved - 0.2 * g
+        if counter >= 3:
+            seen = ((clean + 1) / 2).clamp(0, 1)
+            if parity:
+                keep = (standing_out(seen, images, 3) < threshold) | shut
+            else:
+                little = avg_pool2d((seen - images).abs(), 3, 1, 1, count_include_pad=False) < threshold
+                keep = little | shut
+        level = t if parity else t - 1
+        z = torch.where(keep, alpha[level] * x0 + sigma[level] * plain.noise(f"paste.0.{level + 1}"), z)
+        x = torch.where(keep, x0, clean)
+    cf = torch.where(keep, images, ((z + 1) / 2).clamp(0, 1))
+    assert shut.double().mean() < keep.double().mean() < 1
     torch.testing.assert_close(found.counterfactuals, cf, **CLOSE)
