@@ -18,7 +18,9 @@ CHOSEN = "2M with replay, 24, omega 1.15, steered"  # on validation rows
 FAST = "2M with replay, 12, omega 1.15, steered"
 FINE = "2M with replay, 12 fine levels, omega 1.15, steered"
 PLAIN = "2M with replay, 12 fine levels, omega 1.15"
-BEST, MOONSHOT, UNAIDED = (f"spatial-long: {name}" for name in (CHOSEN, FINE, PLAIN))
+QUICK = "2M with replay, 8 fine levels, omega 1.15, steered"
+SPARE = "2M with replay, 8 fine levels, steered"
+BEST, MOONSHOT, UNAIDED, LEAST, FIFTY = (f"spatial-long: {name}" for name in (CHOSEN, FINE, PLAIN, QUICK, SPARE))
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ def steerings(model: str) -> dict[str, Method]:
         FAST: steered(model, both, **{**scaled, "steps": 12}),
         FINE: steered(model, both, **fine),
         PLAIN: options(model, **fine),
+        QUICK: steered(model, both, **{**fine, "steps": 8}),
+        SPARE: steered(model, both, **{**fine, "steps": 8, "omega": 1.0}),
         "2M with replay, 24, omega 1.15": options(model, **scaled),
         "2M with replay, 24, omega 1.15, thickness steered": steered(model, both[:1], **scaled),
         "2M with replay, 24, omega calibrated": steered(model, (*both, "digit"), "omega", **replayed),
@@ -128,7 +132,7 @@ def named(model: str, rows: dict[str, Method], main: tuple[str, ...] = ()) -> di
 
 
 METHODS: dict[str, Method] = {
-    **named("spatial-long", steerings("spatial-long"), (CHOSEN, FAST, FINE, PLAIN)),
+    **named("spatial-long", steerings("spatial-long"), (CHOSEN, FAST, FINE, PLAIN, QUICK, SPARE)),
     **named("semantic", {CHOSEN: steerings("semantic")[CHOSEN]}, (CHOSEN,)),
     "VAE": options("vae").everywhere(),
     "HVAE": options("hvae").everywhere(),
