@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,8 @@ from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.descent import Loss, tweedie
 from causalcf.diffusion.guidance import Guidance, Step
 
-Overwrite = Literal["zero", "cone"]
+Overwrite = Literal["zero", "unconditional", "cone"]
+OVERWRITES = get_args(Overwrite)
 
 
 def blocks(x: Images, size: int) -> Float[Tensor, "batch blocks entries"]:
@@ -36,15 +37,16 @@ def consensus(
     r"""The parts of a gradient that point where a direction points, block by block.
 
     A block is kept if its angle to the same block of the direction is at most `angle`. The others become zero, or, by
-    "cone", the nearest vector within the angle, of the same length. A block without length on either side has no angle
-    and is not kept. Source: Farid et al., "LDCE" (2023), https://arxiv.org/abs/2310.06668.
+    "cone", which is ours, the nearest vector within the angle, of the same length; published code has a cone of another
+    formula, which lengthens what it turns. A block without length on either side has no angle and is not kept. Source:
+    Farid et al., "LDCE" (2023), https://arxiv.org/abs/2310.06668.
 
     Args:
         direction: of the generator, `e(c) - e(null)`.
         gradient: of the classifier, in the same sense.
         angle: in degrees.
         size: side of a block.
-        overwrite: what happens to the other blocks.
+        overwrite: what happens to the other blocks; by "unconditional" they become zero, too.
 
     Returns:
         The filtered gradient, and the share of the blocks that were kept.
@@ -55,7 +57,7 @@ def consensus(
     cosine = (own * other).sum(2) / (lengths[0] * lengths[1]).clamp_min(1e-30)
     kept = known & (cosine.clamp(-1, 1) >= math.cos(math.radians(angle)) - 1e-12)
     share = kept.double().mean(1)
-    if overwrite == "zero":
+    if overwrite != "cone":
         return unblocked(torch.where(kept[..., None], own, 0.0), size, gradient), share
     unit = other / lengths[1].clamp_min(1e-30)[..., None]
     across = own - (own * unit).sum(2, keepdim=True) * unit
@@ -70,7 +72,10 @@ class Consensus(Guidance):
     r"""`e + scale (w_c g_c + w_d g_d)`: gradients of a classifier, where the generator agrees, and of a distance.
 
     Both are taken at the image that the clean estimate decodes to, through decoder and network, and rescaled to the
-    length of the generator's own direction `e(c) - e(null)`, which itself only decides what is kept.
+    length of the generator's own direction `e(c) - e(null)`, which itself only decides what is kept. By "zero" what was
+    kept of a gradient is brought to that length, as published code has it: the less is kept, the longer each block. By
+    "unconditional", the paper's other way, the whole gradient is, before it is filtered: blocks that are not kept have
+    the noise without a condition, and the others what they would have had without the filter.
 
     Args:
         condition: the targets, as the generator is told them.
@@ -113,14 +118,18 @@ class Consensus(Guidance):
         (chosen,) = torch.autograd.grad(parts[0], step.x, retain_graph=True)
         (near,) = torch.autograd.grad(parts[1], step.x)
         direction = branches[0] - step.epsilon.detach()
-        chosen, share = consensus(direction, sigma * chosen, self.angle, self.size, self.overwrite)
+        kept, share = consensus(direction, sigma * chosen, self.angle, self.size, self.overwrite)
         self.watch(step.k, share)
-        length = direction.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-        return self.scale * (
-            self.weights[0] * _of_length(chosen, length) + self.weights[1] * _of_length(sigma * near, length)
-        )
+        length, whole = _length(direction), sigma * chosen if self.overwrite == "unconditional" else kept
+        classes, distance = _shortened(kept, whole, length), _shortened(near, near, length)
+        return self.scale * (self.weights[0] * classes + self.weights[1] * distance)
 
 
-def _of_length(x: Images, length: Tensor) -> Images:
-    own = x.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+def _length(x: Images) -> Float[Tensor, "batch 1 1 1"]:
+    return x.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+
+
+def _shortened(x: Images, whole: Images, length: Tensor) -> Images:
+    """A part of a whole that is brought to a length."""
+    own = _length(whole)
     return torch.where(own > 0, x / own.clamp_min(1e-30) * length, 0.0)

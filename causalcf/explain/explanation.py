@@ -33,7 +33,7 @@ class Explanation:
         mask: where the image was allowed to change, `(B, 1, H, W)`.
         scale: the guidance scale of the last attempt.
         forward: evaluations of the generator's network.
-        backward: those of them that were differentiated.
+        backward: gradients taken through the network, one by one.
         ids: which rows these are; with the seed they decide all noise.
         seconds: of the whole batch, per row.
         memory: of a GPU, the most that was held while the batch was explained, bytes; NaN elsewhere.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -30,7 +29,7 @@ class Generator:
         channels: of the images it draws, where that is known.
         size: height and width of these, where it draws no others.
         forward: rows the network was shown since `count` was called.
-        backward: those of them that were differentiated.
+        backward: rows whose gradient was taken through the network since, each as often as it was.
     """
 
     network: Network
@@ -58,9 +57,13 @@ class Generator:
 
     def _asked(self, x: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
         self.forward += len(x)
-        if torch.is_grad_enabled() and x.requires_grad:
-            self.backward += len(x)
-        return self.network(x, timestep, condition)
+        found = self.network(x, timestep, condition)
+        if found.requires_grad:
+            found.register_hook(self._differentiated)
+        return found
+
+    def _differentiated(self, slopes: Tensor) -> None:
+        self.backward += len(slopes)
 
     def count(self) -> None:
         """Start counting again."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from causalcf.diffusion.consensus import Consensus, Overwrite
+from causalcf.diffusion.consensus import OVERWRITES, Consensus, Overwrite
 from causalcf.diffusion.guidance import guided
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, Parity, steps_back
+
+log = logging.getLogger(__name__)
+
+
+def _told(k: int, share: Tensor) -> None:
+    log.info("level %d: of the blocks agree %s", k, ", ".join(f"{value:.3f}" for value in share.tolist()))
 
 
 class LDCE(Explainer):
@@ -21,7 +28,7 @@ class LDCE(Explainer):
     about the image that the clean estimate decodes to, and its gradient goes through decoder and network; it counts
     where it points where the generator's `e(c) - e(null)` points. Source: https://arxiv.org/abs/2310.06668.
 
-    Published code noises one level higher than it steps back from.
+    Published code noises one level higher than it steps back from. How many blocks were kept is logged at every step.
 
     Args:
         steps: of the whole chain.
@@ -30,7 +37,8 @@ class LDCE(Explainer):
         distance_weight: of the L1 distance's.
         angle: between gradient and generator up to which a block is kept, in degrees; 180 keeps everything.
         block: side of a block, in places of what is diffused.
-        overwrite: "zero", or "cone" to turn blocks to the nearest direction within the angle.
+        overwrite: what blocks that are not kept become: "zero", as published; "unconditional", the paper's other way;
+            or "cone", ours, the nearest direction within the angle. See `causalcf.diffusion.consensus.Consensus`.
         scales: of both gradients; rows that do not flip at one are tried again at the next.
         parity: "published" or None.
         batch: rows at a time.
@@ -54,10 +62,10 @@ class LDCE(Explainer):
         super().__init__(scales, parity, batch, seed)
         if not 0 < strength <= 1:
             raise ValueError(f"LDCE: expected a strength in (0, 1], got {strength}")
-        if not 0 < angle <= 180 or block < 1 or overwrite not in ("zero", "cone"):
+        if not 0 < angle <= 180 or block < 1 or overwrite not in OVERWRITES:
             raise ValueError(
-                f"LDCE: expected an angle in (0, 180], block >= 1, overwrite 'zero' or 'cone', got {angle}, {block}, "
-                f"{overwrite!r}"
+                f"LDCE: expected an angle in (0, 180], block >= 1, overwrite in {list(OVERWRITES)}, got {angle}, "
+                f"{block}, {overwrite!r}"
             )
         if class_weight < 0 or distance_weight < 0:
             raise ValueError(f"LDCE: expected weights >= 0, got {class_weight} and {distance_weight}")
@@ -88,6 +96,7 @@ class LDCE(Explainer):
             self.angle,
             self.block,
             self.overwrite,
+            _told,
         )
         model = guided(generator.denoiser(levels), generator.nothing(len(x)), guidance)
         x = generate(model, x, levels, DDIM(Explicit()), depth=self.depth)

@@ -114,7 +114,7 @@ COLUMNS = (
     ("mask, share", "number"),
     ("scale", "number"),
     ("network evaluations", "number"),
-    ("differentiated", "number"),
+    ("gradients through it", "number"),
     ("seconds", "number"),
 )
 
@@ -130,7 +130,7 @@ def _summary(explanation: Explanation) -> str:
         (f"{explanation.after.double().mean():.3g}", "mean p after"),
         (f"{l1.mean():.4f}", "mean L1, all rows"),
         (f"{explanation.forward.double().mean():.0f}", "network evaluations a row"),
-        (f"{explanation.backward.double().mean():.0f}", "of them differentiated"),
+        (f"{explanation.backward.double().mean():.0f}", "gradients through the network a row"),
         (f"{explanation.seconds.double().sum():.3g} s", f"in all, {explanation.seconds.double().mean():.3g} s a row"),
     ]
     most = explanation.memory.nan_to_num(0.0).max().item()

@@ -44,7 +44,7 @@ def test_network_evaluations_are_those_of_the_cost_model(told, classifier, image
     ace = ACE(steps=20, depth=3, iterations=4).explain(classifier, told, images, ids=IDS)
     assert (ace.forward.unique().tolist(), ace.backward.unique().tolist()) == ([4 * 3 + 3], [4 * 3])
     ldce = LDCE(steps=20, strength=0.3).explain(classifier, told, images, ids=IDS)
-    assert (ldce.forward.unique().tolist(), ldce.backward.unique().tolist()) == ([2 * 6], [6])
+    assert (ldce.forward.unique().tolist(), ldce.backward.unique().tolist()) == ([2 * 6], [2 * 6])
     lite = SCELiteHQ(steps=20, strength=0.3, scales=(1.0,)).explain(classifier, told, images, ids=IDS)
     assert (lite.forward.unique().tolist(), lite.backward.unique().tolist()) == ([6], [0])
     sce = SCE(steps=20, strength=0.15, iterations=4, rate=1e-4).explain(classifier, told, images, ids=IDS)
@@ -52,6 +52,39 @@ def test_network_evaluations_are_those_of_the_cost_model(told, classifier, image
     early = SCE(steps=20, strength=0.15, iterations=4, rate=0.2).explain(classifier, told, images, ids=IDS)
     assert early.flipped.all()
     assert early.forward.mean() < 4 * 3
+
+
+def test_every_gradient_through_the_network_is_counted(generator, images):
+    levels = generator.levels(20)
+    denoiser, null = generator.denoiser(levels), generator.nothing(5)
+    generator.count()
+    leaf = images.clone().requires_grad_()
+    e = denoiser.epsilon(leaf, 5, null)
+    assert (generator.forward, generator.backward) == (5, 0)
+    for number in (1, 2):
+        torch.autograd.grad(e.square().sum(), leaf, retain_graph=True)
+        assert generator.backward == 5 * number
+    with torch.no_grad():
+        denoiser.epsilon(leaf, 5, null)
+    torch.autograd.grad(denoiser.epsilon(leaf[:2], 5, null[:2]).sum(), leaf)
+    assert (generator.forward, generator.backward) == (12, 12)
+
+
+def test_the_share_of_kept_blocks_is_logged_at_every_step(told, classifier, images, caplog, monkeypatch):
+    shares = []
+
+    def spy(*given):
+        found, share = consensus(*given)
+        shares.append(share)
+        return found, share
+
+    monkeypatch.setattr("causalcf.diffusion.consensus.consensus", spy)
+    with caplog.at_level("INFO", "causalcf.explain.ldce"):
+        LDCE(steps=20, strength=0.3, angle=60.0, batch=5).explain(classifier, told, images, ids=IDS)
+    assert len(set(shares[0].tolist())) > 1
+    expected = [f"{value:.3f}" for share in shares for value in share.tolist()]
+    assert [share for line in caplog.messages for share in line.partition("agree ")[2].split(", ")] == expected
+    assert [line.partition(":")[0] for line in caplog.messages] == [f"level {k}" for k in range(6, 0, -1)]
 
 
 def test_published_ace_depends_on_its_batch(generator, classifier, images):

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import avg_pool2d, max_pool2d, pad, softplus
 
 from causalcf.diffusion.schedule import FlowSchedule, Schedule
-from causalcf.explain import ACE, SCE, DiME, FastDiME, MaskDiME, SCELiteHQ
+from causalcf.explain import ACE, LDCE, SCE, DiME, FastDiME, MaskDiME, SCELiteHQ
 from causalcf.explain.generators import Generator
 from causalcf.units import Units
 
@@ -332,3 +332,43 @@ def test_sce_lite_hq(shift, parity, generator, classifier, images):
     cf = torch.where(keep, images, ((z + 1) / 2).clamp(0, 1))
     assert shut.double().mean() < keep.double().mean() < 1
     torch.testing.assert_close(found.counterfactuals, cf, **CLOSE)
+
+
+@MODES
+@pytest.mark.parametrize("overwrite", ["zero", "unconditional"])
+def test_ldce(overwrite, parity, generator, classifier, images):
+    conditions = torch.eye(3).double()[:2] * 4
+    told = Generator(
+        generator.network, generator.null, generator.schedule, conditions=lambda classes: conditions[classes]
+    )
+    options = {"steps": STEPS, "strength": 0.25, "class_weight": 2.0, "distance_weight": 0.7, "scales": (3.0,)}
+    explainer = LDCE(**options, angle=80.0, block=2, overwrite=overwrite, parity=parity)
+    found = explainer.explain(classifier, told, images, ids=IDS)
+    plain, to, x0 = Plain(generator, images), sign(classifier, images), 2 * images - 1
+    target = conditions[(to < 0).long()]
+    z, kept = plain.noised(x0, DEPTH if parity else DEPTH - 1, plain.noise("start.0")), []
+
+    def length(x):
+        return x.flatten(1).norm(dim=1)[:, None, None, None]
+
+    for t in range(DEPTH - 1, -1, -1):
+        alpha, sigma = plain.kept[t].sqrt(), (1 - plain.kept[t]).sqrt()
+        free = (z - alpha * plain.clean(z, t)) / sigma
+        plain.null, null = target, plain.null
+        direction = (z - alpha * plain.clean(z, t)) / sigma - free
+        plain.null = null
+        chosen = sigma * slope(lambda z, t=t: softplus(to * classifier((plain.clean(z, t) + 1) / 2)), z)
+        near = sigma * slope(lambda z, t=t: ((plain.clean(z, t) + 1) / 2 - images).abs().sum(), z)
+        consensus = torch.zeros_like(chosen)
+        for row in range(5):
+            for i, j in ((i, j) for i in range(0, 8, 2) for j in range(0, 8, 2)):
+                one, two = (x[row, :, i : i + 2, j : j + 2].flatten() for x in (direction, chosen))
+                angle = torch.rad2deg((one @ two / one.norm() / two.norm()).clamp(-1, 1).acos())
+                kept.append(bool(angle <= 80))  # without length it is NaN, and the block is not kept
+                consensus[row, :, i : i + 2, j : j + 2] = kept[-1] * chosen[row, :, i : i + 2, j : j + 2]
+        consensus = consensus / length(consensus if overwrite == "zero" else chosen)
+        e = free + 3 * length(direction) * (2 * consensus + 0.7 * near / length(near))
+        below = plain.kept[t - 1]
+        z = below.sqrt() * (z - sigma * e) / alpha + (1 - below).sqrt() * e
+    assert 0 < sum(kept) < len(kept)
+    torch.testing.assert_close(found.counterfactuals, ((z + 1) / 2).clamp(0, 1), **CLOSE)
