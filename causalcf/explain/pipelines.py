@@ -87,7 +87,7 @@ def from_diffusers(
     """The generator inside a pipeline of diffusers; its networks are frozen in place, and gradients reach their input.
 
     Only what a pipeline holds is used, never its own sampling, safety checker or watermark. Texts are encoded here,
-    once.
+    once. Variances that a network learned are left out: ancestral steps have those of their explainer's `variance`.
 
     Args:
         pipeline: DDPM, DDIM, LDM, DiT, Stable Diffusion 1, 2 or 3, or another one that holds the same parts.
