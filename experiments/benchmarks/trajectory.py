@@ -7,6 +7,7 @@
 - bfloat16 against float32: time, composition, and difference of the counterfactual.
 - batch: rows per second at other batch sizes, against `--rows`.
 - compiled: time of abduction and prediction with `compiled=True`, against without.
+- autoencoder: time of `morphomnist-spatial`, in 24 steps with replay, against `morphomnist-hvae` on the same images.
 
 What is evaluated for a row is counted by `evaluations.py`, and what a trajectory holds is measured by `memory.py`.
 """
@@ -43,12 +44,17 @@ def ratio(first: Callable[[], object], second: Callable[[], object]) -> float:
     return statistics.median(timed(first) / timed(second) for _ in range(TURNS))
 
 
-def main(model: str = "morphodigits-semantic", rows: int = 32) -> None:
-    """Measure, and print JSON.
+def main(
+    model: str = "morphodigits-semantic",
+    rows: int = 32,
+    out: Path = Path("experiments/benchmarks/results/trajectory.json"),
+) -> None:
+    """Measure, and write JSON.
 
     Args:
         model: a shipped model's name, or a folder.
         rows: batch size.
+        out: the file.
     """
     scm = cf.SCM.load(model) if Path(model).is_dir() else cf.load_pretrained(model)
     table = MorphoDigits("test", rows=rows)[:]
@@ -82,6 +88,7 @@ def main(model: str = "morphodigits-semantic", rows: int = 32) -> None:
     for batch in (1, 8, 32, 128, 256):
         many = MorphoDigits("test", rows=batch)[:]
         batches[str(batch)] = 1 / ratio(lambda many=many: ask(short, many), lambda: ask(short, table)) * batch / rows
+    slow, fast = (cf.load_pretrained(f"morphomnist-{name}") for name in ("spatial", "hvae"))
     compiled = scm.using(image={**PLAIN, "compiled": True})
     gain = ratio(lambda: ask(compiled, table), lambda: ask(plain, table))
     found = {
@@ -95,7 +102,10 @@ def main(model: str = "morphodigits-semantic", rows: int = 32) -> None:
         "bfloat16 from float32, grey levels": apart,
         f"rows per second over those of batch {rows}": batches,
         "compiled time over plain": gain,
+        "time of a diffusion model over an autoencoder's": ratio(lambda: ask(slow, table), lambda: ask(fast, table)),
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 
