@@ -35,9 +35,10 @@ def evaluate_sequence(
     """Measure the answers after each of several interventions, one after the other.
 
     Per step: the error of the image against the truth, beside that of doing nothing, in grey levels and as the
-    peak signal-to-noise ratio; what oracles read against what the model meant; and the mean of that over all factors
-    as shares of their ranges, which stands in for the ACM of Zhu et al. (2024), whose formula is not public. At the
-    end, the way back: the distance to the observed image once everything is set to its factual value.
+    peak signal-to-noise ratio; what oracles read against what the model meant; and what they read against the true
+    factors, the mean over all factors as shares of their ranges, which stands in for the ACM of Zhu et al. (2024),
+    whose formula is not public. At the end, the way back: the distance to the observed image once everything is set to
+    its factual value.
 
     Args:
         scm: the model.
@@ -119,7 +120,8 @@ class Steps(Tally):
             self.tally(Label("error of oracle", name, variable, unit_of(world, variable)), error)
             floor = (oracle(observed[self.node]) - observed[variable]).abs().double()
             self.tally(Label("error of oracle", name, variable, unit_of(world, variable), "floor"), floor)
-            shares.append(error / self._range(world, variable))
+            missed = (oracle(image) - true[variable].to(meant)).abs().double()
+            shares.append(missed / self._range(world, variable))
         if shares:
             self.tally(Label(ACM, name, "all factors", "share of range"), torch.stack(shares).mean(0))
 

@@ -1,9 +1,11 @@
 """Compare what leads Flow's counterfactuals: causal representations, the parents, a classifier, an autoencoder.
 
-    python -m experiments.flow.evaluate --rows 200
+    python -m experiments.flow.choose
+    python -m experiments.flow.evaluate
 
-Each method is measured after one intervention on each factor, and along sequences of five, with the noise of the first
-picture and with that of each answer. Interventions are drawn once per row, uniformly over the training range.
+Each method is measured after one intervention on each factor, and the main ones along a sequence of five, or of up to
+ten, with the noise of the first picture and with that of each answer. Interventions are drawn once per row, uniformly
+over the training range. Sizes are those that were best on validation rows.
 """
 
 from pathlib import Path
@@ -15,13 +17,14 @@ from experiments.scenes.scene import FLOW
 def main(
     models: Path = Path("runs"),
     out: Path = Path("experiments/flow/results"),
-    rows: int = 200,
+    rows: int = 60,
     only: list[str] | None = None,
-    batch: int = 50,
+    batch: int = 60,
     seed: int = 0,
     confounding: float = 0.0,
+    steps: int = 5,
 ) -> None:
-    """Write one JSON file per method; killed and started again, it goes on.
+    """Write one JSON file per method; killed and started again, it goes on with those not asked in this way.
 
     Args:
         models: folder of `flow-nscm`, ...
@@ -31,8 +34,9 @@ def main(
         batch: rows at a time.
         seed: of the interventions, and of the models.
         confounding: of the rows that the models were trained on; the test rows are not confounded.
+        steps: interventions of a sequence, 10 at most.
     """
-    measure(FLOW, models, out, rows, only, batch, seed, confounding)
+    measure(FLOW, models, out, rows, only, batch, seed, confounding, steps)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python -m experiments.scenes.graphs
 
 An exact search scored by conditional densities (`cf.discover`), and soft gates of the equations under an acyclicity
-penalty, as `NSCMDiffusion(structure=None)` learns them; on rows that nothing confounds, and on confounded ones. Writes
-`results/graphs.json` and `results/graphs.md`.
+penalty, as `NSCMDiffusion(structure="learned")` learns them; on rows that nothing confounds, and on confounded ones.
+Writes `results/graphs.json` and `results/graphs.md`.
 """
 
 from __future__ import annotations

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from torch import Tensor
 
 import causalcf as cf
-from experiments.scenes.models import classified, restructured
+from experiments.scenes.models import classified, misled, restructured
 from experiments.scenes.scene import Scene, Structure
 
 Rows = dict[str, Tensor]
-SIZES = (0.03, 0.1, 0.3, 1.0, 3.0)
-CONSTANTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+OURS, FREE, CLASSIFIER, CONSTANT = "balanced", "parents", "Diff-SCM", "constant"
+SIZES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)  # of the sweep of balanced scales; 0 does not lead at all
+CONSTANTS = (0.003, 0.01, 0.03, 0.1, 0.3)
+CLASSIFIERS = (0.003, 0.01, 0.03, 0.1, 0.3)
+OMEGAS = (1.0, 1.5, 2.0)
+DEFAULTS = {OURS: 0.3, CONSTANT: 0.03, CLASSIFIER: 0.03, FREE: 1.5, "empirical": 0.1, "ancestral": 0.03}
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,16 @@ class Method:
     Attributes:
         made: the model as it is asked, given the scene and training rows.
         kind: whose weights.
+        main: whether it also goes through sequences of interventions.
     """
 
     made: Callable[[cf.SCM, Scene, Rows], cf.SCM]
     kind: str = "nscm"
+    main: bool = True
+
+    def alone(self) -> Method:
+        """After one intervention only."""
+        return Method(self.made, self.kind, main=False)
 
 
 def options(**changes: Any) -> Method:
@@ -35,33 +47,63 @@ def options(**changes: Any) -> Method:
     return Method(lambda scm, scene, rows: scm.using(image=changes))
 
 
-def graph(which: Callable[[Scene, Rows], Any], **changes: Any) -> Method:
+def graph(which: Callable[[Scene, Rows], Structure | Literal["learned"]], **changes: Any) -> Method:
     """Equations of another graph, or of none."""
     return Method(lambda scm, scene, rows: restructured(scm, which(scene, rows), rows).using(image=changes))
 
 
 def searched(scene: Scene, rows: Rows) -> Structure:
     """The graph that the labels of the rows propose."""
-    return cf.discover(rows, list(scene.ranges)).structure
+    return cf.discover({name: rows[name] for name in scene.ranges}).structure
 
 
-def classifier(size: float) -> Method:
-    """Diff-SCM."""
-    return Method(lambda scm, scene, rows: classified(scm, size=size))
+def parents(omega: float) -> Method:
+    """Classifier-free guidance at the generator calls of 24 steps: each guided step asks twice."""
+    return options(by="parents", omega=omega, steps=24 if omega == 1 else 16)
 
 
-METHODS: dict[str, Method] = {
-    **{f"balanced, size {size:g}": options(scale="balanced", size=size) for size in SIZES},
-    **{f"empirical, size {size:g}": options(scale="empirical", size=size, stop=0.5) for size in (0.1, 0.3, 1.0)},
-    **{f"ancestral, size {size:g}": options(scale="ancestral", size=size, stop=0.5) for size in (0.03, 0.1, 0.3)},
-    **{f"constant, size {size:g}": options(scale="constant", size=size) for size in CONSTANTS},
-    "balanced, size 0.3, replay": options(scale="balanced", size=0.3, replay=True),
-    "balanced, size 0.3, no equations": graph(lambda scene, rows: {}, scale="balanced", size=0.3),
-    "balanced, size 0.3, wrong graph": graph(lambda scene, rows: scene.wrong, scale="balanced", size=0.3),
-    "balanced, size 0.3, searched graph": graph(searched, scale="balanced", size=0.3),
-    "balanced, size 0.3, gated graph": graph(lambda scene, rows: None, scale="balanced", size=0.3),
-    **{f"Diff-SCM, size {size:g}": classifier(size) for size in (0.01, 0.1, 1.0)},
-    **{f"parents, omega {omega:g}, 16 steps": options(by="parents", omega=omega, steps=16) for omega in (1.5, 2.0)},
-    "parents, 24 steps": options(by="parents"),
-    "CausalVAE": Method(lambda scm, scene, rows: scm, kind="causal-vae"),
-}
+def swept(name: str, size: float) -> Method:
+    """A method of a sweep, by its name and size."""
+    if name == FREE:
+        return parents(size)
+    if name == CLASSIFIER:
+        return Method(lambda scm, scene, rows: classified(scm, size=size))
+    return options(scale=name, size=size, **({"stop": 0.5} if name in ("empirical", "ancestral") else {}))
+
+
+def titled(name: str, size: float) -> str:
+    """How tables call a method of a sweep."""
+    return f"{name}, omega {size:g}" if name == FREE else f"{name}, size {size:g}"
+
+
+SWEPT = {OURS: SIZES, CONSTANT: CONSTANTS, CLASSIFIER: CLASSIFIERS, FREE: OMEGAS}
+ALSO = {"empirical": (0.03, 0.1, 0.3), "ancestral": (0.01, 0.03, 0.1)}  # chosen among, but not shown as sweeps
+
+
+def chosen(path: Path) -> dict[str, float]:
+    """The size of each method that was best on validation rows, as `experiments.scenes.choose` wrote it."""
+    return {**DEFAULTS, **(json.loads(path.read_text())["chosen"] if path.exists() else {})}
+
+
+def methods(best: dict[str, float]) -> dict[str, Method]:
+    """All methods, the most important first.
+
+    Args:
+        best: the sizes that were chosen on validation rows.
+    """
+    own = {"scale": OURS, "size": best[OURS]}
+    found = {titled(name, best[name]): swept(name, best[name]) for name in (OURS, FREE, CONSTANT, CLASSIFIER)}
+    found["CausalVAE"] = Method(lambda scm, scene, rows: scm, kind="causal-vae")
+    found["balanced, no equations"] = graph(lambda scene, rows: {}, **own)
+    found["balanced, wrong graph"] = graph(lambda scene, rows: scene.wrong, **own)
+    found["balanced, wrong model"] = Method(
+        lambda scm, scene, rows: misled(scm, scene, rows).using(image={"scale": OURS, "size": best[OURS]})
+    )
+    for name in (OURS, CONSTANT):
+        found |= {titled(name, size): swept(name, size).alone() for size in SWEPT[name] if size != best[name]}
+    found["balanced, searched graph"] = graph(searched, **own)
+    found["balanced, one probe"] = options(**own, probes=1).alone()
+    found["balanced, replay"] = options(**own, replay=True).alone()
+    found |= {titled(name, best[name]): swept(name, best[name]).alone() for name in ALSO}
+    found["balanced, size 30, no limit"] = options(scale=OURS, size=30.0, limit=1e9).alone()
+    return found

@@ -19,7 +19,9 @@ class Scene:
         structure: factor -> its causes.
         wrong: another graph, with every edge turned round.
         ranges: factor -> between which values interventions are drawn, uniformly.
-        order: the factors of a sequence of interventions.
+        turns: the factors without causes, which sequences of interventions move in turn.
+        last: the caused factor that they end with. No cause moves after it: a factor that its causes decide has no
+            noise, so nothing would say what it keeps of such an intervention.
     """
 
     name: str
@@ -27,7 +29,12 @@ class Scene:
     structure: Structure
     wrong: Structure
     ranges: dict[str, tuple[float, float]]
-    order: tuple[str, ...]
+    turns: tuple[str, str]
+    last: str
+
+    def sequence(self, steps: int) -> list[str]:
+        """The factors of a sequence, one per step."""
+        return [self.turns[step % 2] for step in range(steps - 1)] + [self.last]
 
 
 PENDULUM = Scene(
@@ -36,7 +43,8 @@ PENDULUM = Scene(
     structure={"length": ["angle", "sun"], "position": ["angle", "sun"]},
     wrong={"angle": ["length", "position"], "sun": ["length", "position"]},
     ranges={"angle": (-0.6, 0.65), "sun": (1.0, 2.2), "length": (3.0, 8.0), "position": (6.0, 14.0)},
-    order=("angle", "sun", "length", "angle", "sun"),
+    turns=("angle", "sun"),
+    last="length",
 )
 FLOW = Scene(
     "flow",
@@ -44,5 +52,6 @@ FLOW = Scene(
     structure={"water": ["ball"], "jet": ["water", "hole"]},
     wrong={"ball": ["water"], "water": ["jet"], "hole": ["jet"]},
     ranges={"ball": (6.0, 34.0), "hole": (6.5, 14.5), "water": (1.5, 5.0), "jet": (2.0, 6.5)},
-    order=("ball", "hole", "water", "ball", "hole"),
+    turns=("ball", "hole"),
+    last="water",
 )

@@ -1,43 +1,68 @@
 """Tables, claims and curves of the scenes say what the measured files say."""
 
 import json
+import math
 
 import pytest
 
-from experiments.scenes.results import COLUMNS, claims, curves, load, slope, table, targets, write
+from experiments.scenes.claims import caught, claims, interpolated, less, targets
+from experiments.scenes.measured import Result, Value, combined, load, mean, of_rows, slope
+from experiments.scenes.methods import CONSTANTS, DEFAULTS, chosen, methods
+from experiments.scenes.results import COLUMNS, curves, factors, per_step, table, write
 from experiments.scenes.scene import FLOW, PENDULUM
 
-LAMBDA, CONSTANT, FREE = "balanced, size 0.3", "constant, size 0.1", "parents, 24 steps"
-SHARES = {LAMBDA: 0.1, CONSTANT: 0.2, FREE: 0.3}
+OURS, CONSTANT, FREE = "balanced, size 0.3", "constant, size 0.03", "parents, omega 1.5"
+WIGGLE = (-0.5, 0.5, -0.25, 0.25)
 
 
-def line(metric, action, variable, value, reference=None):
-    held = None if reference is None else {"mean": reference}
+def line(metric, action, variable, rows, reference=None):
+    values = [value + rows for value in WIGGLE] if isinstance(rows, float) else list(rows)
+    found = of_rows(values)
     return {
         "metric": metric,
         "action": action,
         "variable": variable,
-        "estimate": {"mean": value, "half_width": 0.1},
-        "reference": held,
+        "estimate": {"mean": found.mean, "half_width": found.half, "n": len(values)},
+        "reference": None if reference is None else {"mean": reference},
+        "values": values,
     }
 
 
-def content(scene, name, share):
-    single = [line("composition, 1 cycle", "", "image", 0.5)]
+def content(scene, name, share, composition=0.5, growth=1.0, drift=0.1):
+    """Errors of `share` of doing nothing, which is 10 after one intervention and grows with the steps."""
+    first, second = scene.turns
+    single = [line("composition, 1 cycle", "", "image", composition)]
     for factor in scene.ranges:
         single.append(line("error against the truth", f"do({factor})", "image", 10 * share, 10.0))
-        single.append(line("error of oracle", f"do({factor})", factor, 0.3, 0.1))
-    steps = []
+        single.append(line("error of oracle", f"do({factor})", factor, [0.3] * 4, 0.0))
+        single.append(line("Frechet distance", f"do({factor})", "image", [0.7]))
+    single.append(line("error of oracle", f"do({first})", second, [drift] * 3 + [drift + 0.001]))
+    caused = next(iter(scene.structure))
+    single.append(line("led through its equation", f"do({first})", caused, [1.0, 1.0, 1.0, 0.0]))
+    steps, together = [], []
     for step in range(1, 6):
-        steps.append(line("error against the truth", f"step {step}", "image", 20 * share * step, 20.0))
-        steps.append(line("Frechet distance", f"step {step}", "image", None, 1.0))
-    part = {"lines": steps}
+        steps.append(line("error against the truth", f"step {step}", "image", 10 * share + growth * step, 10.0 * step))
+        steps.append(line("PSNR against the truth", f"step {step}", "image", 20.0 - step))
+        steps.append(line("Frechet distance", f"step {step}", "image", [0.5]))
+    steps.append(line("distance to the observation", "there and back", "image", 2.0))
+    together.append(line("joint: error against the truth", "step 5", "image", 1.0))
+    together.append(line("sequence: error against the truth", "step 5", "image", 3.0))
+    together.append(line("joint to sequence", "step 5", "image", 2.5))
+    cost = {"abduct": 24, "predict": 24, "read": 24, "read in prediction": 24, "vectors": 120}
     return {
         "method": name,
-        "evaluations": {"generator": 48, "projector": 24},
-        "single": {"about": {"rows": 20}, "lines": single},
-        "shared": part,
-        "abducted again": part,
+        "rows": 4,
+        "steps": 5,
+        "config": {"steps": 24},
+        "evaluations": cost,
+        "truth": {
+            "floors": {f"do({name})": dict.fromkeys(scene.ranges, 0.1) for name in scene.ranges},
+            "realism": {f"step {step}": 0.25 for step in range(1, 6)} | {f"do({name})": 0.2 for name in scene.ranges},
+        },
+        "single": {"lines": single, "pulls": {"count": 100, "cut": 7, "longest": 4.2}},
+        "shared": {"lines": steps},
+        "abducted again": {"lines": steps},
+        "together": {"lines": together},
     }
 
 
@@ -46,52 +71,143 @@ def scene(request):
     return request.param
 
 
-@pytest.fixture
-def out(tmp_path, scene):
-    for seed in ("0", "1"):
-        (tmp_path / seed).mkdir()
-        for name, share in SHARES.items():
-            worse = 0.5 if (name, seed) == (CONSTANT, "1") else 1.0  # better than ours in one seed
-            value = content(scene, name, share * worse * (0.45 if worse < 1 else 1))
-            (tmp_path / seed / f"{name}.json").write_text(json.dumps(value))
-    return tmp_path
+def written(out, scene, seed="0", **changes):
+    base = {OURS: {"share": 0.1}, CONSTANT: {"share": 0.2}, FREE: {"share": 0.3}}
+    place = out / seed
+    place.mkdir(parents=True, exist_ok=True)
+    for index, (name, options) in enumerate({**base, **changes.get("further", {})}.items()):
+        own = {**options, **changes.get(name, {})}
+        (place / f"{index}.json").write_text(json.dumps(content(scene, name, **own)))
 
 
-def test_shares_are_means_over_factors_and_seeds(scene, out):
-    measured = load(scene, out)
-    (row,) = (line for line in table(measured) if line.startswith(f"| {LAMBDA} |"))
+def loaded(scene, out, confounded=False):
+    return load(scene, out, list(methods(DEFAULTS)), confounded)
+
+
+def test_shares_are_means_over_factors_and_seeds(scene, tmp_path):
+    written(tmp_path, scene)
+    written(tmp_path, scene, "1")
+    (row,) = (line for line in table(loaded(scene, tmp_path)) if line.startswith(f"| {OURS} |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:5] == [LAMBDA, "20", "0, 1", "48", "24"]
-    named = dict(zip(COLUMNS, cells[5:], strict=True))
-    assert named["1 intervention: error / doing nothing"] == "0.100 ± 0.000"
+    assert cells[:7] == [OURS, "4", "0, 1", "24 + 24", "24", "120", "7 of 100, longest 4.2"]
+    named = dict(zip(COLUMNS, cells[7:], strict=True))
+    assert named["1: error / doing nothing"] == "0.100 ± 0.000"
     assert named["factor error / floor"] == "3.000 ± 0.000"
-    assert named["5 in sequence: error / doing nothing"] == "0.500 ± 0.000"
-    assert named["growth per step"] == "0.100 ± 0.000"
-    assert named["Frechet after 5"].startswith("nan")
+    assert named["last step: error / doing nothing"] == "0.120 ± 0.000"
+    assert named["growth per step"] == "1.000 ± 0.000"
+    assert [named["1: Frechet"], named["1: Frechet of the true pictures"]] == ["0.700 ± 0.000", "0.200 ± 0.000"]
+    assert named["led through equations"].startswith("0.750") or named["led through equations"] == "nan"
+    assert named["joint to sequence"] == "2.500 ± 0.000"
 
 
-def test_claims_are_held_only_in_all_seeds(scene, out):
-    found = {line.split(" | ")[0][2:]: line for line in claims(load(scene, out))}
-    assert found["lambda_t beats every constant lambda"].endswith("| 1 of 2 | undecided |")
-    said = found["causal representations beat classifier-free guidance after 5 interventions"]
-    assert said.endswith("| 2 of 2 | held |")
-    assert not any("CausalVAE" in claim for claim in found)
+def test_claims_are_decided_row_by_row(scene, tmp_path):
+    written(tmp_path, scene)
+    text = "\n".join(claims(loaded(scene, tmp_path), DEFAULTS, 5))
+    # the rows of a method differ by 1, the methods by 1 or 2 in every row: unpaired intervals would overlap
+    held = [line for line in text.splitlines() if line.endswith("| held |")]
+    assert any("than classifier-free guidance after 5" in line and "-2.000 ± 0.000" in line for line in held)
+    assert any("Diff-SCM" in line and line.endswith("| not measured |") for line in text.splitlines())
 
 
-def test_targets_are_bounds_on_the_best_scale(scene, out):
-    lines = targets(load(scene, out))
-    assert "| 1 intervention: error / doing nothing | 0.100 ± 0.000 | 0.35 | yes |" in lines
-    assert "| factor error / floor | 3.000 ± 0.000 | 2 | no |" in lines
+def test_growth_is_that_of_the_error_itself(scene, tmp_path):
+    # relative to doing nothing, whose error grows, the steeper one would fall
+    written(tmp_path, scene, **{OURS: {"growth": 3.0}, FREE: {"growth": 2.0}})
+    (row,) = (line for line in claims(loaded(scene, tmp_path), DEFAULTS, 5) if "grows slower" in line)
+    assert "1.000 ± 0.000" in row
+    assert row.endswith("| not held |")
 
 
-def test_curves_show_each_step(scene, out):
-    axes = curves(load(scene, out)).axes
+def test_claims_are_held_only_in_all_seeds(scene, tmp_path):
+    written(tmp_path, scene)
+    written(tmp_path, scene, "1", **{FREE: {"share": 0.05}})
+    (row,) = (line for line in claims(loaded(scene, tmp_path), DEFAULTS, 5) if "than classifier-free" in line)
+    assert row.endswith("| not held |")
+
+
+def results(scene, *points):
+    return [Result(scene, content(scene, OURS, share, composition)) for composition, share in points]
+
+
+def test_a_sweep_is_read_at_the_composition_of_the_other(scene):
+    sweep = results(scene, (2.0, 0.2), (1.0, 0.4), (4.0, 0.1))
+    assert interpolated(sweep, 1.5).mean == pytest.approx(3.0)
+    assert interpolated(sweep, 1.5).rows == pytest.approx([3.0 + value for value in WIGGLE])
+    assert interpolated(sweep, 9.0).mean == pytest.approx(1.0)
+    assert interpolated(sweep, 0.5) is None
+
+
+def test_all_constants_must_lose(scene, tmp_path):
+    far = {f"constant, size {size:g}": {"share": 0.2} for size in CONSTANTS}
+    one = {**far, "constant, size 0.1": {"share": 0.05}}
+    for name, further, verdict in (("a", far, "held"), ("b", one, "not held")):
+        written(tmp_path / name, scene, further=further)
+        said = claims(loaded(scene, tmp_path / name), DEFAULTS, 5)
+        (row,) = (line for line in said if "every constant" in line)
+        assert row.endswith(f"| {verdict} |"), name
+        assert sum("lambda_t beats a constant" in line for line in said) == len(CONSTANTS)
+
+
+def test_a_method_that_explodes_has_lost(scene, tmp_path):
+    written(tmp_path, scene)
+    failed = {**content(scene, FREE, 0.3), "failed": "gradient explosion: inf"}
+    (tmp_path / "0" / "2.json").write_text(json.dumps({k: v for k, v in failed.items() if k != "single"}))
+    measured = loaded(scene, tmp_path)
+    assert less(measured, "", "", lambda found: found.one, OURS, FREE).said == "held"
+    assert any("gradient explosion: inf" in line for line in table(measured))
+
+
+def test_targets_are_bounds_on_the_chosen_scale(scene, tmp_path):
+    written(tmp_path, scene)
+    lines = targets(loaded(scene, tmp_path), DEFAULTS)
+    assert "| 1 intervention: error / doing nothing | 0.100 | 0.35 | yes |" in lines
+    assert "| 5 in sequence: error / doing nothing | 0.120 | 0.6 | yes |" in lines
+    assert sum("error of" in line and line.endswith("| 3.000 | 2 | no |") for line in lines) == 4
+    assert "| projector calls per guided step | 1.000 | 1 | yes |" in lines
+    assert "| vectors taken backwards through the projector per guided step | 5.000 | 1 | no |" in lines
+
+
+def test_what_correlates_is_caught_by_what_it_drags_along(scene, tmp_path):
+    written(tmp_path, scene)
+    written(tmp_path, scene, "0-confounded", **{OURS: {"drift": 0.3}, FREE: {"drift": 0.1}})
+    clean, confounded = loaded(scene, tmp_path), loaded(scene, tmp_path, confounded=True)
+    assert set(clean) == set(confounded) == {OURS, CONSTANT, FREE}
+    lines = caught(clean, confounded, DEFAULTS)
+    assert any(OURS in line and line.endswith("| yes |") for line in lines)
+    assert any(FREE in line and line.endswith("| no |") for line in lines)
+
+
+def test_steps_and_factors_have_tables(scene, tmp_path):
+    written(tmp_path, scene)
+    measured = loaded(scene, tmp_path)
+    text = "\n".join(per_step(measured))
+    assert f"| {OURS} | 2.000 | 3.000 | 4.000 | 5.000 | 6.000 |" in text
+    assert f"| {OURS} | 19.000 | 18.000 | 17.000 | 16.000 | 15.000 |" in text
+    assert "Frechet distance, n = 4" in text
+    assert "| the true pictures | 0.250 | 0.250 |" in text
+    assert "| floor, on the true pictures | 0.1000 | 0.1000 | 0.1000 | 0.1000 |" in factors(measured)
+
+
+def test_curves_show_each_step(scene, tmp_path):
+    written(tmp_path, scene)
+    axes = curves(loaded(scene, tmp_path), DEFAULTS).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in axes[0].get_lines()}
-    assert drawn[LAMBDA] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
-    write(scene, out)
-    assert {"table.md", "claims.md", "curves.png"} <= {path.name for path in out.iterdir()}
+    assert drawn[OURS] == pytest.approx([(1 + step) / (10 * step) for step in range(1, 6)])
+    write(scene, tmp_path)
+    assert {"table.md", "steps.md", "claims.md", "curves.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_a_slope_is_per_step():
-    assert slope([1.0, 3.0, 5.0]) == 2.0
-    assert slope([2.0, 2.0, 2.0, 2.0]) == 0.0
+def test_sums_of_values_are_of_rows():
+    a, b = of_rows([1.0, 2.0]), of_rows([3.0, 6.0])
+    assert mean([a, b]).rows == (2.0, 4.0)
+    assert combined([a, b], [2.0, 1.0]).mean == 7.5
+    assert slope([of_rows([1.0, 0.0]), of_rows([3.0, 0.0]), of_rows([5.0, 0.0])]).rows == (2.0, 0.0)
+    assert a.less(b).rows == (-2.0, -4.0)
+    assert math.isnan(Value(math.nan).less(a).mean)
+
+
+def test_sizes_come_from_the_file_of_the_validation_rows(tmp_path):
+    assert chosen(tmp_path / "chosen.json") == DEFAULTS
+    (tmp_path / "chosen.json").write_text(json.dumps({"chosen": {"balanced": 1.0}}))
+    best = chosen(tmp_path / "chosen.json")
+    assert next(iter(methods(best))) == "balanced, size 1"
+    assert {"balanced, size 0.3", "balanced, size 0"} <= set(methods(best))

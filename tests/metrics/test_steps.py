@@ -77,6 +77,29 @@ def test_errors_are_those_of_the_effects_that_were_shrunk():
     assert math.isclose(report[ACM, "step 1", "all factors"].estimate.mean, error / 6, rel_tol=1e-4)
 
 
+def test_the_stand_in_is_held_against_the_truth_not_against_what_the_model_meant():
+    class Moved(Data):
+        def true_counterfactual(self, rows, action, seed=0):
+            true = super().true_counterfactual(rows, action, seed)
+            return {**true, "a": true["a"] + 0.6}
+
+    meant = evaluate_sequence(make(), Data(), PLAN[:1], node="x", oracles={"a": read})
+    report = evaluate_sequence(make(), Moved(), PLAN[:1], node="x", oracles={"a": read})
+    oracle = ("error of oracle", "step 1", "a")
+    assert report[oracle].estimate.mean == meant[oracle].estimate.mean
+    assert report[ACM, "step 1", "all factors"].estimate.mean > meant[ACM, "step 1", "all factors"].estimate.mean + 0.05
+
+
+def test_ten_steps_are_measured():
+    plan = [do(a=shift(0.1)), do(k=shift(0.1))] * 5
+    for again in (False, True):
+        report = evaluate_sequence(make(), Data(), plan, node="x", reabduct=again)
+        found = [report["error against the truth", f"step {place}", "x"] for place in range(1, 11)]
+        assert max(line.estimate.mean for line in found) < 1e-3
+        assert found[9].reference.mean > found[1].reference.mean
+        assert found[9].values.shape == (10,)
+
+
 def test_with_noise_of_the_first_picture_errors_do_not_add_up():
     spoilt, data, plan = make(leak=0.01), Data(), [do(a=shift(0.1))] * 3
     once = evaluate_sequence(spoilt, data, plan, node="x")

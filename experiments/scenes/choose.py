@@ -1,0 +1,47 @@
+"""Choose the size of each method on validation rows; test rows are not looked at."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+import torch
+
+import causalcf as cf
+from causalcf.metrics import CounterfactualError, evaluate
+from experiments.scenes.methods import ALSO, SWEPT, chosen, swept
+from experiments.scenes.scene import Scene
+from experiments.scenes.truth import Known, Truth
+
+
+@torch.no_grad()
+def choose(scene: Scene, models: Path, out: Path, rows: int, batch: int) -> None:
+    """Write `chosen.json`: the error of each size after one intervention over doing nothing, and the best of each.
+
+    Args:
+        scene: the scene.
+        models: folder of the models' folders.
+        out: where the file goes.
+        rows: validation rows, of factors that nothing confounds.
+        batch: rows at a time.
+    """
+    data = Known(scene.data("val", rows=rows, seed=300), rows)
+    truth, scm = Truth(scene, data, steps=1, seed=300), cf.SCM.load(models / f"{scene.name}-nscm")
+    found: dict[str, dict[str, float]] = {}
+    for name, sizes in {**SWEPT, **ALSO}.items():
+        for size in sizes:
+            asked = swept(name, size).made(scm, scene, {})
+            try:
+                report = evaluate(asked, data, truth.single, [CounterfactualError(data)], batch=batch, seed=300)
+            except FloatingPointError:
+                continue
+            lines = [report["error against the truth", action, "image"] for action in truth.single]
+            shares = [line.estimate.mean / line.reference.mean for line in lines if line.reference]
+            found.setdefault(name, {})[f"{size:g}"] = round(statistics.mean(shares), 4)
+            print(name, size, found[name][f"{size:g}"], flush=True)
+    best = {name: float(min(shares, key=shares.__getitem__)) for name, shares in found.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    content = {"rows": rows, "error / doing nothing": found, "chosen": best}
+    (out / "chosen.json").write_text(json.dumps(content, indent=1) + "\n")
+    assert chosen(out / "chosen.json").keys() >= best.keys()

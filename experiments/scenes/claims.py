@@ -1,0 +1,175 @@
+"""Claims and targets of a scene, decided by differences of the same rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from experiments.scenes.measured import Measured, Result, Value, combined, over
+from experiments.scenes.methods import CLASSIFIER, CONSTANT, CONSTANTS, FREE, OURS, SIZES, titled
+
+Read = Callable[[Result], Value]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim that one number is less than another, in every seed.
+
+    Attributes:
+        claim: in words.
+        sides: what was compared.
+        differences: per seed, ours less the other.
+    """
+
+    claim: str
+    sides: str
+    differences: tuple[Value, ...]
+
+    @property
+    def said(self) -> str:
+        """Held if the interval lies below 0 in every seed, not held if it lies above in one."""
+        if not self.differences or any(math.isnan(found.mean) for found in self.differences):
+            return "not measured"
+        wins = [found.mean + _half(found) < 0 for found in self.differences]
+        if all(wins):
+            return "held"
+        return "not held" if any(found.mean - _half(found) > 0 for found in self.differences) else "undecided"
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(str, self.differences)) or "-"
+        return f"| {self.claim} | {self.sides} | {shown} | {self.said} |"
+
+
+def _half(value: Value) -> float:
+    return math.inf if math.isnan(value.half) else value.half
+
+
+def less(measured: Measured, claim: str, what: str, read: Read, ours: str, other: str) -> Verdict:
+    """That ours has less of something than another method, row by row."""
+    pair = [measured.get(name, {}) for name in (ours, other)]
+    seeds = [seed for seed in pair[0] if seed in pair[1] and pair[0][seed].failed is None]
+    found = []
+    for seed in seeds:
+        if pair[1][seed].failed:
+            found.append(Value(-math.inf, 0.0))  # what exploded has lost
+        else:
+            found.append(read(pair[0][seed]).less(read(pair[1][seed])))
+    return Verdict(claim, f"{what}: {ours} less {other}", tuple(found))
+
+
+def interpolated(sweep: list[Result], identity: float) -> Value | None:
+    """The error after one intervention that a sweep has where doing nothing changes this much.
+
+    Where the sweep changes less even at its strongest, its strongest; where it always changes more, nothing.
+    """
+    known = sorted((one for one in sweep if one.failed is None), key=lambda one: one.identity.mean)
+    if not known or known[0].identity.mean > identity:
+        return None
+    for low, high in pairwise(known):
+        start, end = low.identity.mean, high.identity.mean
+        if start <= identity <= end:
+            share = 0.0 if end == start else (identity - start) / (end - start)
+            return combined([low.one, high.one], [1 - share, share])
+    return known[-1].one
+
+
+def constants(measured: Measured) -> list[Verdict]:
+    """Each constant against the sweep of self-adjusting scales where both change as much by doing nothing."""
+    found = []
+    for size in CONSTANTS:
+        name, differences = titled(CONSTANT, size), []
+        for seed, constant in measured.get(name, {}).items():
+            if constant.failed:
+                differences.append(Value(-math.inf, 0.0))
+                continue
+            sweep = [titled(OURS, own) for own in SIZES]
+            ours = interpolated(
+                [measured[own][seed] for own in sweep if seed in measured.get(own, {})], constant.identity.mean
+            )
+            differences.append(Value(math.nan) if ours is None else ours.less(constant.one))
+        sides = f"1 intervention, at equal composition: balanced sweep less {name}"
+        found.append(Verdict("lambda_t beats a constant", sides, tuple(differences)))
+    return found
+
+
+def all_of(claim: str, parts: list[Verdict]) -> str:
+    """Held only if all parts are."""
+    said = [part.said for part in parts]
+    verdict = "not held" if "not held" in said else "held" if set(said) == {"held"} else "undecided"
+    return f"| {claim} | all of the {len(parts)} above | {said.count('held')} held | {verdict} |"
+
+
+def claims(measured: Measured, best: Mapping[str, float], steps: int) -> list[str]:
+    """Each claim, with the differences per seed."""
+    ours, free, classifier = (titled(name, best[name]) for name in (OURS, FREE, CLASSIFIER))
+    one, many = "1 intervention, grey levels", f"{steps} in sequence, grey levels"
+    growth = "growth of the error per step, grey levels"
+    against_constants = constants(measured)
+    verdicts = [
+        less(
+            measured,
+            f"causal representations are more accurate than classifier-free guidance after {steps} interventions",
+            many,
+            lambda found: found.many,
+            ours,
+            free,
+        ),
+        less(measured, "error grows slower with the number of steps", growth, lambda found: found.growth, ours, free),
+        less(measured, "more accurate than Diff-SCM", one, lambda found: found.one, ours, classifier),
+        less(measured, "more accurate than Diff-SCM", many, lambda found: found.many, ours, classifier),
+        less(measured, "more accurate than CausalVAE", many, lambda found: found.many, ours, "CausalVAE"),
+        *(
+            less(measured, f"better than with {which}", one, lambda found: found.one, ours, f"balanced, {which}")
+            for which in ("no equations", "wrong graph", "wrong model")
+        ),
+    ]
+    head = ["| claim | compared | difference per seed, row by row | verdict |", "|---|---|---|---|"]
+    every = all_of("lambda_t beats every constant lambda at equal identity", against_constants)
+    return [*head, *map(str, against_constants), every, *map(str, verdicts)]
+
+
+def caught(clean: Measured, confounded: Measured, best: Mapping[str, float]) -> list[str]:
+    """Whether a model of confounded rows, which may merely correlate, is told by what its interventions drag along."""
+    lines = ["| model of confounded rows | what an intervention drags along, less the model of clean rows | caught |"]
+    lines.append("|---|---|---|")
+    for name in (*(titled(kind, best[kind]) for kind in (OURS, FREE, CLASSIFIER)), "CausalVAE"):
+        seeds = [seed for seed in confounded.get(name, {}) if seed in clean.get(name, {})]
+        if not seeds:
+            continue
+        pairs = [(confounded[name][seed], clean[name][seed]) for seed in seeds]
+        found = [bad.drift.less(good.drift) for bad, good in pairs if not (bad.failed or good.failed)]
+        said = bool(found) and all(value.mean - _half(value) > 0 for value in found)
+        lines.append(f"| {name} | {', '.join(map(str, found)) or 'exploded'} | {'yes' if said else 'no'} |")
+    return lines
+
+
+def targets(measured: Measured, best: Mapping[str, float]) -> list[str]:
+    """What was aimed at with the scale that was chosen on validation rows, and whether it was reached."""
+    ours = titled(OURS, best[OURS])
+    results = {seed: found for seed, found in measured.get(ours, {}).items() if found.failed is None}
+    if not results:
+        return []
+    first = next(iter(results.values()))
+    bounds: dict[str, tuple[Callable[[Result], float], float]] = {
+        "1 intervention: error / doing nothing": (lambda found: found.share, 0.35),
+        f"{first.steps} in sequence: error / doing nothing": (lambda found: found.many_share, 0.6),
+    }
+    for name in first.scene.ranges:
+        unit = f"floor {first.floor(name):.4f} {first.scene.data.graph[name].unit}".strip()  # type: ignore[attr-defined]
+        bounds[f"do({name}): error of {name} / floor ({unit})"] = (
+            lambda found, name=name: found.hit(name).mean / found.floor(name),
+            2.0,
+        )
+    bounds["projector calls per guided step"] = (_per_step("read in prediction"), 1.0)
+    bounds["vectors taken backwards through the projector per guided step"] = (_per_step("vectors"), 1.0)
+    lines = [f"Targets, {ours}:", "", "| target | measured | bound | reached |", "|---|---|---|---|"]
+    for text, (read, bound) in bounds.items():
+        found = over(results, read)
+        lines.append(f"| {text} | {found} | {bound:g} | {'yes' if found.mean <= bound else 'no'} |")
+    return lines
+
+
+def _per_step(part: str) -> Callable[[Result], float]:
+    return lambda found: found.cost[part] / found.config["steps"]
