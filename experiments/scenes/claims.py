@@ -157,7 +157,7 @@ def targets(measured: Measured, best: Mapping[str, float]) -> list[str]:
         f"{first.steps} in sequence: error / doing nothing": (lambda found: found.many_share, 0.6),
     }
     for name in first.scene.ranges:
-        unit = f"floor {first.floor(name):.4f} {first.scene.data.graph[name].unit}".strip()  # type: ignore[attr-defined]
+        unit = f"floor {first.floor(name):.2g} {first.scene.data.graph[name].unit}".strip()  # type: ignore[attr-defined]
         bounds[f"do({name}): error of {name} / floor ({unit})"] = (
             lambda found, name=name: found.hit(name).mean / found.floor(name),
             2.0,

@@ -72,7 +72,7 @@ def factors(measured: Measured) -> list[str]:
     units = {name: getattr(first.scene.data.graph[name], "unit", "") or "" for name in names}
     head = ["method", *(f"do({name}): {name}{', ' + unit if unit else ''}" for name, unit in units.items())]
     lines = [row(head), "|" + "---|" * len(head)]
-    lines.append(row(["floor, on the true pictures", *(f"{first.floor(name):.4f}" for name in names)]))
+    lines.append(row(["floor, on the true pictures", *(f"{first.floor(name):.2g}" for name in names)]))
     for name, results in measured.items():
         known = [found for found in results.values() if not found.failed]
         if known:

@@ -184,7 +184,7 @@ def test_steps_and_factors_have_tables(scene, tmp_path):
     assert f"| {OURS} | 19.000 | 18.000 | 17.000 | 16.000 | 15.000 |" in text
     assert "Frechet distance, n = 4" in text
     assert "| the true pictures | 0.250 | 0.250 |" in text
-    assert "| floor, on the true pictures | 0.1000 | 0.1000 | 0.1000 | 0.1000 |" in factors(measured)
+    assert "| floor, on the true pictures | 0.1 | 0.1 | 0.1 | 0.1 |" in factors(measured)
 
 
 def test_curves_show_each_step(scene, tmp_path):
