@@ -39,7 +39,7 @@ class Returning(Explainer):
         perceptual: phi, images in [0, 1] -> features; None leaves the term out.
         perceptual_weight: lambda_p.
         loss: "logit" lowers minus the target's logit, "log-probability" its surprise.
-        variance: of the ancestral steps, and the length of what gradients shift: with "small" the last step follows none.
+        variance: of the ancestral steps, and the length of what gradients shift; "small" gives the last step none.
         parity: "published" or None.
         batch: rows at a time.
         seed: of all noise.
