@@ -10,7 +10,7 @@ from experiments.scenes.scene import FLOW
 
 
 def main(
-    models: Path = Path("runs"), out: Path = Path("experiments/flow/results"), rows: int = 20, batch: int = 20
+    models: Path = Path("runs"), out: Path = Path("experiments/flow/results"), rows: int = 12, batch: int = 12
 ) -> None:
     """Write `chosen.json`.
 

@@ -95,13 +95,13 @@ def methods(best: dict[str, float]) -> dict[str, Method]:
     found = {titled(name, best[name]): swept(name, best[name]) for name in (OURS, FREE, CONSTANT, CLASSIFIER)}
     found["CausalVAE"] = Method(lambda scm, scene, rows: scm, kind="causal-vae")
     found["balanced, no equations"] = graph(lambda scene, rows: {}, **own)
-    found["balanced, wrong graph"] = graph(lambda scene, rows: scene.wrong, **own)
+    found["balanced, wrong graph"] = graph(lambda scene, rows: scene.wrong, **own).alone()
     found["balanced, wrong model"] = Method(
         lambda scm, scene, rows: misled(scm, scene, rows).using(image={"scale": OURS, "size": best[OURS]})
-    )
+    ).alone()
     for name in (OURS, CONSTANT):
         found |= {titled(name, size): swept(name, size).alone() for size in SWEPT[name] if size != best[name]}
-    found["balanced, searched graph"] = graph(searched, **own)
+    found["balanced, searched graph"] = graph(searched, **own).alone()
     found["balanced, one probe"] = options(**own, probes=1).alone()
     found["balanced, replay"] = options(**own, replay=True).alone()
     found |= {titled(name, best[name]): swept(name, best[name]).alone() for name in ALSO}
