@@ -18,6 +18,7 @@ from causalcf.diffusion.ancestral import Draw
 from causalcf.diffusion.masks import moved
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
+from causalcf.explain.inputs import refuse_features, refuse_images, refuse_other, refuse_training
 from causalcf.explain.probe import refuse_misfit
 from causalcf.explain.queries import Query, decided, probability, refuse_held
 from causalcf.units import Units, unit_ids
@@ -148,15 +149,20 @@ class Explainer(ABC):
             target: as for `explain`.
 
         Raises:
-            ValueError: images that are none, a classifier, a target or a generator that does not fit them, or no
-                gradient to follow.
-            TypeError: the classifier gives no tensor.
+            ValueError: images that are none, a classifier, a surrogate, a target or a generator that does not fit them,
+                a network in training mode, or no gradient to follow.
+            TypeError: images or a target that are no tensor, something that is no generator, or a classifier that gives
+                no tensor.
             FloatingPointError: logits, gradients or what the generator says are not finite.
         """
-        if images.ndim != 4 or not images.is_floating_point() or not images.isfinite().all():
-            raise ValueError(f"images: expected finite floats of shape (B, C, H, W), got {tuple(images.shape)}")
-        if len(images) == 0 or images.min() < 0 or images.max() > 1:
-            raise ValueError("images: expected at least one row, with values in [0, 1]; divide grey levels by 255")
+        surrogate = getattr(self, "surrogate", None)
+        refuse_images(images)
+        refuse_other(generator)
+        refuse_training(classifier, "classifier")
+        refuse_training(surrogate, "surrogate")
+        if (perceptual := getattr(self, "perceptual", None)) is not None:
+            refuse_training(perceptual, "perceptual")
+            refuse_features(perceptual, images)
         if isinstance(target, Tensor) and target.ndim == 1 and len(target) != len(images):
             raise ValueError(f"target: expected one class per row, {len(images)}, got {len(target)}")
         queries = []
@@ -164,7 +170,7 @@ class Explainer(ABC):
             index = slice(start, start + self.batch)
             aim = target[index] if isinstance(target, Tensor) and target.ndim == 1 else target
             queries.append(Query(classifier, images[index], aim))
-        queries[0].through(getattr(self, "surrogate", None)).refuse_flat(images)
+        queries[0].through(surrogate).refuse_unfit(images)
         refuse_misfit(generator, images)
         return queries
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -25,14 +26,19 @@ def label(classifier: Classifier, index: int) -> Classifier:
     Example:
         `smiling = cf.explain.label(attributes, 31)`
     """
+    return _Label(classifier, index)
 
-    def one(images: Tensor) -> Tensor:
-        logits = classifier(images)
-        if logits.ndim != 2 or not -logits.shape[1] <= index < logits.shape[1]:
-            raise ValueError(f"label: the classifier gives logits of {tuple(logits.shape)}, without label {index}")
-        return logits[:, index]
 
-    return one
+@dataclass(frozen=True)
+class _Label:
+    classifier: Classifier
+    index: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits = self.classifier(images)
+        if logits.ndim != 2 or not -logits.shape[1] <= self.index < logits.shape[1]:
+            raise ValueError(f"label: the classifier gives logits of {tuple(logits.shape)}, without label {self.index}")
+        return logits[:, self.index]
 
 
 class Query:
@@ -46,9 +52,10 @@ class Query:
 
     def __init__(self, classifier: Any, images: Tensor, target: int | Tensor | None) -> None:
         self.classifier: Classifier = classifier
+        self.name = "classifier"
         with torch.no_grad():
             logits = self.logits(images)
-        self.classes = 2 if logits.ndim == 1 else logits.shape[1]
+        self.classes = _classes(logits)
         self.predicted = decided(logits)
         self.target = self._targets(target, len(images)).to(logits.device)
         self.before = probability(logits, self.target)
@@ -58,6 +65,7 @@ class Query:
         other = copy.copy(self)
         own = self.classifier if surrogate is None else surrogate
         other.classifier = lambda images: own(images) / temperature
+        other.name = "classifier" if surrogate is None else "surrogate"
         return other
 
     def _targets(self, target: int | Tensor | None, rows: int) -> Int[Tensor, " batch"]:
@@ -65,8 +73,19 @@ class Query:
             if self.classes != 2:
                 raise ValueError(f"target: the classifier knows {self.classes} classes; say which one to reach")
             return 1 - self.predicted
-        found = torch.as_tensor(target)
-        if found.is_floating_point() or found.ndim > 1 or (found.ndim == 1 and len(found) != rows):
+        try:
+            found = torch.as_tensor(target)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(
+                f"target: expected a class, a number from 0 to {self.classes - 1}, or int64 classes of shape "
+                f"({rows},), got {target!r}"
+            ) from None
+        if (
+            found.is_floating_point()
+            or found.dtype == torch.bool
+            or found.ndim > 1
+            or (found.ndim == 1 and len(found) != rows)
+        ):
             raise ValueError(
                 f"target: expected a class or int64 classes of shape ({rows},), got {found.dtype} of shape "
                 f"{tuple(found.shape)}"
@@ -76,7 +95,7 @@ class Query:
                 f"target: the classifier knows the classes 0 to {self.classes - 1}, got {found.min().item()} to "
                 f"{found.max().item()}"
             )
-        return found.expand(rows).clone()
+        return found.long().expand(rows).clone()
 
     def logits(self, images: Tensor) -> Float[Tensor, "batch ..."]:
         """What the classifier says, `(B,)` for two classes."""
@@ -87,37 +106,51 @@ class Query:
             raise
         except (RuntimeError, AssertionError) as error:  # of a layer or a guard in the middle of a network
             said = str(error).strip().partition("\n")[0]
-            raise ValueError(f"classifier: it does not take images of shape {shown}, {images.dtype}: {said}") from error
+            raise ValueError(
+                f"{self.name}: it does not take images of shape {shown}, {images.dtype}: {said}"
+            ) from error
+        except Exception as error:
+            raise ValueError(
+                f"{self.name}: asked about images of shape {shown}, {images.dtype}, it raised {type(error).__name__}: "
+                f"{error}; give a function of images in [0, 1] that returns logits"
+            ) from error
         if not isinstance(logits, Tensor):
             raise TypeError(
-                f"classifier: expected logits, a tensor, got {type(logits).__name__}; of a model that answers with "
+                f"{self.name}: expected logits, a tensor, got {type(logits).__name__}; of a model that answers with "
                 "more, pass lambda images: model(images).logits"
             )
         if logits.ndim == 2 and logits.shape[1] == 1:
             logits = logits[:, 0]
         if logits.ndim not in (1, 2) or len(logits) != len(images):
             raise ValueError(
-                f"classifier: expected logits of shape ({len(images)},) or ({len(images)}, classes), got "
+                f"{self.name}: expected logits of shape ({len(images)},) or ({len(images)}, classes), got "
                 f"{tuple(logits.shape)}"
             )
         if not logits.isfinite().all():
-            raise FloatingPointError("classifier: its logits are not finite; does it expect images in [0, 1]?")
+            raise FloatingPointError(f"{self.name}: its logits are not finite; does it expect images in [0, 1]?")
         return logits
 
-    def refuse_flat(self, images: Float[Tensor, "batch channel height width"]) -> None:
-        """Raise if no gradient of the logits reaches an image."""
+    def refuse_unfit(self, images: Float[Tensor, "batch channel height width"]) -> None:
+        """Raise if the logits are of other classes than the targets, or none of their gradient reaches an image."""
+        with torch.no_grad():
+            known = _classes(self.logits(images[:1]))
+        if known != self.classes:
+            raise ValueError(
+                f"{self.name}: it knows {known} classes, the classifier {self.classes}; distil it from this classifier"
+            )
         with torch.enable_grad():
             leaf = images[:1].detach().requires_grad_()
             loss = self.loss(leaf, torch.zeros(1, dtype=torch.int64, device=images.device), "logit").sum()
             gradient = torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
         if gradient is None:
             raise ValueError(
-                "classifier: no gradient of its logits reaches the image, and explanations follow that; leave out "
+                f"{self.name}: no gradient of its logits reaches the image, and explanations follow that; leave out "
                 "torch.no_grad(), .detach(), .numpy() and argmax, or explain with SCE(surrogate=...)"
             )
         if not gradient.isfinite().all():
             raise FloatingPointError(
-                "classifier: the gradient of its logits is not finite; look for logarithms, roots and divisions near 0"
+                f"{self.name}: the gradient of its logits is not finite; look for logarithms, roots and "
+                "divisions near 0"
             )
 
     def loss(self, images: Tensor, rows: Tensor, form: LossForm) -> Float[Tensor, " batch"]:
@@ -129,6 +162,10 @@ class Query:
         if form == "logit":
             return -logits.gather(1, target[:, None])[:, 0]
         return functional.cross_entropy(logits, target, reduction="none")
+
+
+def _classes(logits: Float[Tensor, "batch ..."]) -> int:
+    return 2 if logits.ndim == 1 else logits.shape[1]
 
 
 def decided(logits: Float[Tensor, "batch ..."]) -> Int[Tensor, " batch"]:

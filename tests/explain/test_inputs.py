@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from causalcf.explain import SCE, FastDiME
+from causalcf.explain import SCE, FastDiME, SmoothGrad, label
 from causalcf.explain.generators import Generator, from_scm
 from causalcf.pretrained import load_pretrained
 
@@ -14,6 +15,104 @@ FEW = {"steps": 10, "depth": 3, "scales": (8.0,), "batch": 2}
 def sampled(monkeypatch):
     for kind in (FastDiME, SCE):
         monkeypatch.setattr(kind, "attempt", lambda *_: pytest.fail("sampled"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: 255 * x, r"values in \[0, 1\]; divide grey levels by 255; these are from \d+\.?\d* to \d+"),
+        (lambda x: 2 * x - 1, r"write \(images \+ 1\) / 2 for images in \[-1, 1\]"),
+        (lambda x: (x - 0.45) / 0.05, "undo the normalisation of channels"),
+        (lambda x: x - x.min() - 1e-6, r"write images.clamp\(0, 1\)"),
+        (lambda x: x + 1, "look where brighter ones come from"),
+        (lambda x: (255 * x).byte(), r"expected floats in \[0, 1\], got torch.uint8; write images.float\(\) / 255"),
+        (lambda x: x.where(torch.arange(5).reshape(5, 1, 1, 1) != 3, torch.nan), "row 3 has values that are NaN"),
+        (lambda x: x[0], r"expected shape \(B, C, H, W\), got \(1, 8, 8\); write images\[None\]"),
+        (lambda x: x[:0], "at least one row"),
+        (list, r"expected a tensor of shape \(B, C, H, W\), got list; write torch.stack\(images\)"),
+        (lambda x: x.numpy(), r"got ndarray; write torch.as_tensor\(images\)"),
+    ],
+)
+def test_images_that_are_none(generator, classifier, images, change, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        FastDiME(**FEW).explain(classifier, generator, change(images))
+
+
+def test_something_that_is_no_generator(generator, classifier, images):
+    with pytest.raises(TypeError, match=r"expected a Generator, got ConditionalUNet; make one .*\.from_diffusers"):
+        FastDiME(**FEW).explain(classifier, generator.network, images)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ValueError("sides"),
+            r"asked about images of shape \(\d, 1, 8, 8\), torch.float64, it raised ValueError: sides; give",
+        ),
+        (AttributeError("no head"), "it raised AttributeError: no head"),
+        (KeyError("logits"), "it raised KeyError: 'logits'"),
+    ],
+)
+def test_a_classifier_that_raises(generator, images, error, message):
+    def broken(images):
+        raise error
+
+    with pytest.raises(ValueError, match=f"classifier: .*{message}"):
+        FastDiME(**FEW).explain(broken, generator, images)
+    with pytest.raises(ValueError, match=f"surrogate: .*{message}"):
+        SCE(steps=10, batch=2, surrogate=broken).explain(lambda x: x.mean((1, 2, 3)), generator, images[:2])
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(1), nn.Dropout(0.5)])
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda f: f,
+        lambda f: label(f, 0),
+        SmoothGrad,
+        lambda f: torch.jit.trace(f, torch.rand(2, 1, 8, 8).double(), check_trace=False).train(),
+    ],
+    ids=["module", "label", "SmoothGrad", "TorchScript"],
+)
+def test_a_classifier_in_training_mode(generator, images, layer, wrapped):
+    network = nn.Sequential(layer, nn.Flatten(), nn.Linear(64, 1)).double()
+    network.train()
+    with pytest.raises(ValueError, match=rf"classifier: it is in training mode, where a row of {type(layer).__name__}"):
+        FastDiME(**FEW).explain(wrapped(network), generator, images)
+    with pytest.raises(ValueError, match=r"surrogate: it is in training mode, .*call surrogate.eval\(\)"):
+        SCE(steps=10, surrogate=wrapped(network)).explain(lambda x: x.mean((1, 2, 3)), generator, images)
+    network[2].train(), network[0].eval()
+    assert len(FastDiME(**FEW).queries(network, generator, images)) == 3
+
+
+def test_a_surrogate_of_other_classes(generator, classifier, images):
+    def three(images):
+        return torch.stack([classifier(images)] * 3, 1)
+
+    with pytest.raises(ValueError, match="surrogate: it knows 3 classes, the classifier 2; distil it from this"):
+        SCE(steps=10, surrogate=three).explain(classifier, generator, images)
+    two = SCE(steps=10, surrogate=lambda images: three(images)[:, :2])
+    assert len(two.queries(classifier, generator, images)) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("smile", r"expected a class, a number from 0 to 1, or int64 classes of shape \(2,\), got 'smile'"),
+        (1.0, "expected a class or int64 classes"),
+        (True, "expected a class or int64 classes .* got torch.bool"),
+        (3, "knows the classes 0 to 1, got 3 to 3"),
+    ],
+)
+def test_a_target_that_is_no_class(generator, classifier, images, target, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        FastDiME(**FEW).explain(classifier, generator, images, target=target)
+
+
+def test_targets_may_be_of_any_whole_type(generator, classifier, images):
+    queries = FastDiME(**FEW).queries(classifier, generator, images, torch.zeros(5, dtype=torch.int32))
+    assert queries[0].target.dtype == torch.int64
 
 
 def test_a_target_that_already_holds(generator, classifier, images):

@@ -1,0 +1,92 @@
+"""What users hand in, looked at before anything is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from causalcf.explain.generator import Generator
+
+SLIP = 0.01  # by so much rounding may leave [0, 1]
+BRIGHT = 2.5  # beyond it are grey levels of 255, rather than sums of images
+
+
+def refuse_images(images: Any) -> None:
+    """Raise if these are no images in [0, 1], one row each."""
+    if not isinstance(images, Tensor):
+        write = "torch.stack(images)" if isinstance(images, list | tuple) else "torch.as_tensor(images)"
+        raise TypeError(f"images: expected a tensor of shape (B, C, H, W), got {type(images).__name__}; write {write}")
+    if images.ndim != 4:
+        more = "; write images[None] for one image, images[:, None] for grey ones" if images.ndim == 3 else ""
+        raise ValueError(f"images: expected shape (B, C, H, W), got {tuple(images.shape)}{more}")
+    if len(images) == 0:
+        raise ValueError("images: expected at least one row, with values in [0, 1], got none")
+    if not images.is_floating_point():
+        raise ValueError(f"images: expected floats in [0, 1], got {images.dtype}; write images.float() / 255")
+    finite = images.flatten(1).isfinite().all(1)
+    if not finite.all():
+        row = int((~finite).nonzero()[0])
+        raise ValueError(f"images: row {row} has values that are NaN or infinite; leave it out, or mend it")
+    low, high = images.min().item(), images.max().item()
+    if low < 0 or high > 1:
+        raise ValueError(f"images: expected values in [0, 1]; {_remedy(low, high)}; these are from {low:g} to {high:g}")
+
+
+def _remedy(low: float, high: float) -> str:
+    if low >= -SLIP and high <= 1 + SLIP:
+        return "write images.clamp(0, 1)"
+    if low >= 0:
+        return "divide grey levels by 255" if high > BRIGHT else "look where brighter ones come from"
+    if low >= -1 - SLIP and high <= 1 + SLIP:
+        return "write (images + 1) / 2 for images in [-1, 1]"
+    return "undo the normalisation of channels, images * std + mean"
+
+
+def refuse_other(generator: Any) -> None:
+    """Raise if this is no generator."""
+    if not isinstance(generator, Generator):
+        raise TypeError(
+            f"generator: expected a Generator, got {type(generator).__name__}; make one of a pipeline of diffusers "
+            "with cf.explain.generators.from_diffusers, of a fitted model with cf.explain.generators.from_scm"
+        )
+
+
+@torch.no_grad()
+def refuse_features(encoder: Any, images: Tensor) -> None:
+    """Raise if what is to give features of images gives none."""
+    try:
+        found = encoder(images[:1])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"perceptual: it does not take images of shape {tuple(images[:1].shape)}, {images.dtype}: {said}"
+        ) from error
+    if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != 1:
+        got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"perceptual: expected features, a tensor with a row of values for each image, got {got}")
+
+
+def refuse_training(network: Any, name: str) -> None:
+    """Raise if a network is in a mode in which rows depend on their batch, or on chance.
+
+    Args:
+        network: a module, or something that holds one as `classifier`.
+        name: what to call it.
+    """
+    while not isinstance(network, nn.Module) and hasattr(network, "classifier"):
+        network = network.classifier
+    if not isinstance(network, nn.Module):
+        return
+    for part in network.modules():
+        kind = getattr(part, "original_name", type(part).__name__)  # of a scripted one, what it was
+        if part.training and (isinstance(part, _BatchNorm | _DropoutNd) or kind.startswith(("BatchNorm", "Dropout"))):
+            raise ValueError(
+                f"{name}: it is in training mode, where a row of {kind} depends on chance or on the rest of the batch; "
+                f"call {name}.eval()"
+            )
