@@ -36,11 +36,22 @@ def changed(images: Images, others: Images) -> Float[Tensor, "batch 1 height wid
     return torch.where(largest > 0, difference / largest.clamp_min(1e-30), 0.0)
 
 
-def largest(score: Float[Tensor, "batch 1 height width"], share: float) -> Where:
-    """The pixels of the largest scores, `max(1, floor(share * H W))` of each row; of equal ones the first."""
+def largest(score: Float[Tensor, "batch 1 height width"], share: float, lots: Tensor | None = None) -> Where:
+    """The pixels of the largest scores, `max(1, floor(share * H W))` of each row.
+
+    Args:
+        score: of the pixels.
+        share: of the pixels of a row.
+        lots: in the shape of the scores, by which equal ones are told apart; without them the first are taken.
+    """
     flat = score.flatten(1)
     count = max(1, int(share * flat.shape[1] + 1e-9))
-    order = flat.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    if lots is None:
+        order = flat.sort(dim=1, descending=True, stable=True).indices
+    else:
+        drawn = lots.flatten(1).argsort(1)
+        order = drawn.gather(1, flat.gather(1, drawn).sort(dim=1, descending=True, stable=True).indices)
+    order = order[:, :count]
     return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, order, True).reshape(score.shape)
 
 
@@ -141,11 +152,14 @@ class AdaptiveDual(Mask):
         share: of the pixels that may change.
         inner: share of these that clean estimates may change.
         dilation: side of the square by which both are dilated.
+        draw: noise of each level, in the shape of the images, by which equal gradients are told apart; without it the
+            first places are taken.
     """
 
     share: float = 0.05
     inner: float = 0.5
     dilation: int = 5
+    draw: Callable[[int], Tensor] | None = None
     _noisy: Where | None = field(default=None, init=False)
     _clean: Where | None = field(default=None, init=False)
 
@@ -161,8 +175,10 @@ class AdaptiveDual(Mask):
         score = gradient.abs().mean(1, keepdim=True)
         pixels = score[0].numel()
         outer = max(1, int(self.share * pixels + 1e-9))
-        self._noisy = dilated(largest(score, outer / pixels), self.dilation)
-        self._clean = dilated(largest(score, max(1, int(self.inner * outer + 1e-9)) / pixels), self.dilation)
+        inner = max(1, int(self.inner * outer + 1e-9))
+        lots = None if self.draw is None else self.draw(k)[:, :1]
+        self._noisy = dilated(largest(score, outer / pixels, lots), self.dilation)
+        self._clean = dilated(largest(score, inner / pixels, lots), self.dilation)
 
     @property
     def noisy(self) -> Where | None:  # noqa: D102

@@ -18,7 +18,8 @@ class MaskDiME(Returning):
     r"""FastDiME under two masks that follow the class gradient (Guo et al., CVPR 2026).
 
     Noisy images change where the gradient is among the `share` largest, clean estimates where it is among the `inner`
-    share of those; both dilated. `size` scales all terms, which makes up for the weaker one-step estimate.
+    share of those, of equal ones by lot; both dilated. `size` scales all terms, which makes up for the weaker one-step
+    estimate.
 
     Published code draws no noise in its steps, takes none where the gradient is exactly zero, puts the factual image
     back at the noise of the level just left, and leaves the noise of the lowest level in the result; corrected, steps
@@ -39,11 +40,11 @@ class MaskDiME(Returning):
         if size <= 0:
             raise ValueError(f"MaskDiME: expected size > 0, got {size}")
         AdaptiveDual(share, inner, dilation)
-        self.factor, self.share, self.inner, self.dilation = size, share, inner, dilation
+        self.size, self.share, self.inner, self.dilation = size, share, inner, dilation
 
     @property
-    def size(self) -> float:  # noqa: D102
-        return self.factor
+    def factor(self) -> float:  # noqa: D102
+        return self.size
 
     @property
     def stepnoise(self) -> bool:  # noqa: D102
@@ -53,7 +54,7 @@ class MaskDiME(Returning):
         return OneStep(attempt.factual)
 
     def mask(self, attempt: Attempt) -> Mask:  # noqa: D102
-        return AdaptiveDual(self.share, self.inner, self.dilation)
+        return AdaptiveDual(self.share, self.inner, self.dilation, attempt.draw("ties"))
 
     def stepped(self, sampler: Sampler, descent: Descent) -> Sampler:  # noqa: D102
         return Waiting(sampler, descent) if self.parity == "published" else sampler

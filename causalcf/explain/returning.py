@@ -39,7 +39,7 @@ class Returning(Explainer):
         perceptual: phi, images in [0, 1] -> features; None leaves the term out.
         perceptual_weight: lambda_p.
         loss: "logit" lowers minus the target's logit, "log-probability" its surprise.
-        variance: of the ancestral steps, and the length of what gradients shift; "small" gives the last step none.
+        variance: of the ancestral steps, which gradients are scaled by: with "small" the last step follows none.
         parity: "published" or None.
         batch: rows at a time.
         seed: of all noise.
@@ -105,7 +105,7 @@ class Returning(Explainer):
         return found
 
     @property
-    def size(self) -> float:
+    def factor(self) -> float:
         """A factor of all gradients."""
         return 1.0
 
@@ -130,7 +130,7 @@ class Returning(Explainer):
             factual,
             mask,
             ancestrally(self.variance),
-            self.size,
+            self.factor,
             self.divided,
         )
         descent.begin()

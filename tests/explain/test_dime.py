@@ -104,6 +104,24 @@ def test_all_masks_open_maskdime_is_fastdime_without_a_mask(generator, classifie
     torch.testing.assert_close(open_.counterfactuals, fast.counterfactuals, atol=1e-12, rtol=0)
 
 
+def test_equal_gradients_are_told_apart_by_lot(generator, images):
+    """Of a classifier whose gradient is the same everywhere, no place of the image is preferred."""
+    images = torch.cat([images] * 12)
+
+    def bright(images):
+        return 5 * (images.mean((1, 2, 3)) - 0.4)
+
+    options = {**FEW, "distance": 0.0, "share": 0.1, "inner": 0.5, "dilation": 1}
+    ids = torch.arange(len(images))
+    found = MaskDiME(**options, batch=60).explain(bright, generator, images, ids=ids)
+    assert (found.mask.flatten(1).sum(1) == 6).all()
+    assert found.mask.double().mean(0).max() < 0.3
+    parts = MaskDiME(**options, batch=7).explain(bright, generator, images, ids=ids)
+    assert torch.equal(found.mask, parts.mask)
+    other = MaskDiME(**options, seed=1).explain(bright, generator, images, ids=ids)
+    assert not torch.equal(found.mask, other.mask)
+
+
 def test_a_zero_gradient_is_no_trouble(generator, images):
     def constant(images):
         return 0 * images.sum((1, 2, 3)) + 1
