@@ -18,6 +18,7 @@ from tqdm import tqdm
 from causalcf.explain.explainer import Explainer
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generator import Generator
+from causalcf.explain.inputs import refuse_images, refuse_other
 from causalcf.explain.probe import alike, answers
 from causalcf.explain.queries import refuse_held
 from causalcf.rows import Dataset
@@ -45,11 +46,12 @@ def explain_all(
     The rows of a batch are `explainer.batch` neighbours, whatever was done before and whoever does it. So each answer
     comes out of the same computation, and on one kind of machine the same to the last bit, however the work was cut; of
     `n` shards the i-th takes the batches `i, i + n, i + 2n, ...` (with a batch of one, the rows). A call for all rows
-    finishes what is missing and joins everything.
+    finishes what is missing and joins everything. With another batch than before, what is finished is kept, and only
+    batches with a row that is not are explained; answers are then the same up to rounding.
 
-    A folder belongs to one question. What makes the question is the method with its options and seed, the target, the
-    rows (their images and ids, compared batch by batch), and what classifier, generator and further networks answer to
-    two images of noise.
+    A folder belongs to one question. What makes the question is the method with its options and seed, but not its
+    batch, the target, the rows (their images and ids, compared batch by batch), and what classifier, generator and
+    further networks answer to two images of noise.
 
     Args:
         explainer: the method; its batch is that of the parts.
@@ -72,22 +74,22 @@ def explain_all(
     Example:
         `explain_all(MaskDiME(), classifier, generator, ToyFaces("test", rows=1000), folder="runs/why", shard=(0, 4))`
     """
+    refuse_other(generator)
     images, path = _Images(rows, node, target, generator), Path(folder)
     batches = _mine(len(images), explainer.batch, shard)
-    where = {batch: path / PARTS / f"{batch[0]:08d}-{batch[1]:08d}" for batch in batches}
     shown, aim, _ = images[batches[0]]
     explainer.queries(classifier, generator, shown, aim)
     plan = {
         "format": FORMAT,
-        "explainer": {"method": type(explainer).__name__, **explainer.options()},
+        "explainer": {"method": type(explainer).__name__, **_lasting(explainer.options())},
         "target": "one per row" if isinstance(target, Tensor) and target.ndim else target and int(target),
         "answers": answers(explainer, classifier, generator, shown),
     }
     _refuse_other(path, json.loads(json.dumps(plan)))
-    missing = [batch for batch in batches if not where[batch].exists()]
-    for batch in batches:
-        if batch not in missing:
-            _refuse_changed(where[batch], batch, _load(where[batch]), images)
+    covers = {batch: _cover(batch, path / PARTS) for batch in batches}
+    missing = [batch for batch in batches if not covers[batch]]
+    for part in sorted({part for cover in covers.values() for part, _ in cover}):
+        _refuse_changed(part, _load(part), images)
     _refuse_held(explainer, classifier, generator, images, missing)
     (path / PARTS).mkdir(parents=True, exist_ok=True)
     if not (path / PLAN).exists():
@@ -96,9 +98,10 @@ def explain_all(
         bar.update(sum(map(_length, batches)) - sum(map(_length, missing)))
         for batch in missing:
             shown, aim, ids = images[batch]
-            _keep(explainer.explain(classifier, generator, shown, aim, ids), where[batch])
+            _keep(explainer.explain(classifier, generator, shown, aim, ids), path / PARTS / _name(batch))
             bar.update(_length(batch))
-    return Explanation.joined([_load(where[batch]) for batch in batches])
+    parts = [piece for batch in batches for piece in covers[batch] or [(path / PARTS / _name(batch), slice(None))]]
+    return Explanation.joined([_load(part)[rows] for part, rows in parts])
 
 
 Batch = tuple[int, int]  # first row, and the one after the last
@@ -120,6 +123,7 @@ class _Images:
         self.node, self.device = node, generator.null.device
         if isinstance(rows, Mapping):
             self._refuse_without(rows, node)
+            refuse_images(rows[node][:1])
             held = {node: rows[node], "id": unit_ids({"image": rows[node]}) if "id" not in rows else rows["id"]}
             if len(held["id"]) != len(held[node]):
                 raise ValueError(f"rows: {len(held[node])} images come with {len(held['id'])} ids; give one per row")
@@ -141,6 +145,8 @@ class _Images:
         index = slice(*batch)
         rows = self.read(index)
         self._refuse_without(rows, self.node, "id")
+        if not isinstance(rows[self.node], Tensor):
+            refuse_images(rows[self.node])
         aim = self.target if self.each is None else self.each[index]
         return rows[self.node].to(self.device), aim, rows["id"].to(self.device)
 
@@ -151,6 +157,34 @@ class _Images:
                 f"rows: expected {' and '.join(missing)}, got {', '.join(sorted(rows))}; write node= for images of "
                 "another name, and give every row of a data set an id, which decides its noise"
             )
+
+
+def _name(batch: Batch) -> str:
+    return f"{batch[0]:08d}-{batch[1]:08d}"
+
+
+def _rows(part: Path) -> Batch:
+    """Which rows a part holds."""
+    start, stop = part.name.split("-")
+    return int(start), int(stop)
+
+
+def _cover(batch: Batch, parts: Path) -> list[tuple[Path, slice]]:
+    """Finished parts that hold a batch between them, and which of their rows; none if a row is missing.
+
+    Args:
+        batch: the rows.
+        parts: the folder of the parts, of batches of whatever size.
+    """
+    if (parts / _name(batch)).exists():
+        return [(parts / _name(batch), slice(None))]
+    found, at = [], batch[0]
+    for part in sorted(parts.glob("[0-9]*-[0-9]*")):
+        start, stop = _rows(part)
+        if start <= at < min(stop, batch[1]):
+            found.append((part, slice(at - start, min(stop, batch[1]) - start)))
+            at = min(stop, batch[1])
+    return found if at == batch[1] else []
 
 
 def _length(batch: Batch) -> int:
@@ -171,6 +205,11 @@ def _mine(rows: int, size: int, shard: tuple[int, int]) -> list[Batch]:
     return batches[number::count]
 
 
+def _lasting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that decide the answers."""
+    return {name: value for name, value in options.items() if name != "batch"}
+
+
 def _refuse_other(folder: Path, plan: dict[str, Any]) -> None:
     """Raise if a folder belongs to another question."""
     if folder.exists() and not folder.is_dir():
@@ -179,10 +218,11 @@ def _refuse_other(folder: Path, plan: dict[str, Any]) -> None:
         return
     try:
         found = json.loads((folder / PLAN).read_text())
+        was, now = _lasting(found["explainer"]), plan["explainer"]
         stale = [
-            f"{name} was {found['explainer'].get(name)!r}, is {plan['explainer'].get(name)!r}"
-            for name in {**found["explainer"], **plan["explainer"]}
-            if found["explainer"].get(name) != plan["explainer"].get(name)
+            f"{name} was {was.get(name)!r}, is {now.get(name)!r}"
+            for name in {**was, **now}
+            if was.get(name) != now.get(name)
         ]
         stale += [f"{key} was {found[key]}, is {plan[key]}" for key in ("target", "format") if found[key] != plan[key]]
         stale += [
@@ -199,9 +239,11 @@ def _refuse_other(folder: Path, plan: dict[str, Any]) -> None:
         )
 
 
-def _refuse_changed(part: Path, batch: Batch, found: Explanation, images: _Images) -> None:
+def _refuse_changed(part: Path, found: Explanation, images: _Images) -> None:
     """Raise if a finished batch explains other rows than the data set has there."""
+    batch = _rows(part)
     shown, aim, ids = images[batch]
+    found = found[: len(ids)]  # there may have been more rows
     same = torch.equal(found.ids, ids.cpu()) and torch.equal(found.images, shown.cpu())
     if not same or (aim is not None and bool((found.target != torch.as_tensor(aim).cpu()).any())):
         raise ValueError(

@@ -129,6 +129,37 @@ def test_more_rows_may_follow(explainer, classifier, generator, rows, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("first", "done", "second", "again"), [(2, 3, 5, 5), (2, 3, 3, 2), (4, 4, 2, 1), (3, 3, 2, 3)])
+def test_another_batch_goes_on_with_what_is_finished(
+    classifier, generator, rows, tmp_path, monkeypatch, first, done, second, again
+):
+    """Batches with a row that is not finished are explained whole."""
+    whole = asked(FastDiME(**FEW, batch=second), classifier, generator, rows, tmp_path / "whole")
+    few = {name: value[:done] for name, value in rows.items()}
+    asked(FastDiME(**FEW, batch=first), classifier, generator, few, tmp_path / "cut")
+    seen, real = [], FastDiME.explain
+
+    def spy(self, classifier, generator, images, *given):
+        seen.append(len(images))
+        return real(self, classifier, generator, images, *given)
+
+    monkeypatch.setattr(FastDiME, "explain", spy)
+    found = asked(FastDiME(**FEW, batch=second), classifier, generator, rows, tmp_path / "cut")
+    assert sum(seen) == again
+    assert torch.equal(found.ids, IDS)
+    torch.testing.assert_close(found.counterfactuals, whole.counterfactuals, atol=1e-9, rtol=0)
+    seen.clear()
+    for batch in (1, 2, 5):
+        joined = asked(FastDiME(**FEW, batch=batch), classifier, generator, rows, tmp_path / "cut")
+        torch.testing.assert_close(joined.counterfactuals, found.counterfactuals, atol=1e-9, rtol=0)
+        assert torch.equal(joined.ids, IDS)
+    assert not seen
+    brighter = {**rows, "image": rows["image"].clone()}
+    brighter["image"][4, 0, 0, 0] += 1e-6
+    with pytest.raises(ValueError, match="explains other images, ids or targets"):
+        asked(FastDiME(**FEW, batch=1), classifier, generator, brighter, tmp_path / "cut")
+
+
 def test_a_folder_with_the_answers_to_another_question_is_refused(explainer, classifier, generator, rows, tmp_path):
     asked(explainer, classifier, generator, rows, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -139,7 +170,6 @@ def test_a_folder_with_the_answers_to_another_question_is_refused(explainer, cla
     for change, message in [
         ({"explainer": FastDiME(**{**FEW, "depth": 4}, batch=2)}, "depth was 3, is 4"),
         ({"explainer": FastDiME(**FEW, batch=2, seed=1)}, "seed was 0, is 1"),
-        ({"explainer": FastDiME(**FEW, batch=3)}, "batch was 2, is 3"),
         ({"explainer": SCE(steps=10, batch=2)}, "method was 'FastDiME', is 'SCE'"),
         ({"explainer": FastDiME(**FEW, batch=2, perceptual=lambda x: x.flatten(1))}, "the perceptual gives other"),
         ({"classifier": lambda images: 1.001 * classifier(images)}, "the classifier gives other answers"),
@@ -199,7 +229,8 @@ def test_nothing_is_drawn_if_any_row_is_wrong(explainer, classifier, generator, 
     other = {**rows, "image": rows["image"].clone()}
     other["image"][3] = other["image"][3].flip(-1)
     for given, options, message in [
-        (last, {}, r"values in \[0, 1\]; divide grey levels by 255"),
+        (last, {}, r"values in \[0, 1\]; .* these are from .* to 1\.\d+"),
+        ({**rows, "image": list(rows["image"])}, {}, r"got list; write torch.stack\(images\)"),
         (other, {"target": 0}, r"1 of 5 rows are decided for it already \(row 3\)"),
         (rows, {"target": torch.zeros(4, dtype=torch.int64)}, "one class per row, 5, got 4"),
         (rows, {"shard": (3, 3)}, "expected .i, n. with 0 <= i < n"),
@@ -208,8 +239,10 @@ def test_nothing_is_drawn_if_any_row_is_wrong(explainer, classifier, generator, 
         ({**rows, "id": IDS[:3]}, {}, "5 images come with 3 ids"),
         ({"image": rows["image"][:0]}, {}, "at least one row"),
     ]:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, TypeError), match=message):
             asked(explainer, classifier, generator, given, tmp_path / "new", **options)
+    with pytest.raises(TypeError, match="expected a Generator, got Tensor"):
+        asked(explainer, classifier, generator.null, rows, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file; give explain_all a folder"):
