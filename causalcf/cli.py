@@ -1,4 +1,4 @@
-"""The command line: `causalcf demo`, `fit`, `counterfactual`, `evaluate`, `explain` and `graph`."""
+"""The command line: `causalcf demo`, `fit`, `counterfactual`, `evaluate`, `explain`, `distil` and `graph`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import causalcf as cf
 from causalcf import plot
 from causalcf.data import MorphoDigits
 from causalcf.demo import demonstrate, morphodigits, oracles
-from causalcf.explaining import explain
+from causalcf.explaining import distil, explain
 from causalcf.reading import BUILT_IN, read_action, read_file, read_graph, read_model, read_rows
 from causalcf.scm import SCM
 from causalcf.storage import write_text
@@ -195,7 +195,7 @@ def graph(*, graph: Path | None = None, model: str | None = None, out: Path = Pa
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    command.__name__: command for command in (demo, fit, counterfactual, evaluate, explain, graph)
+    command.__name__: command for command in (demo, fit, counterfactual, evaluate, explain, distil, graph)
 }
 REPEATED = ("do", "option", "prompt")  # options that may come again, which a signature cannot say
 

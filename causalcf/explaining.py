@@ -1,4 +1,4 @@
-"""The command `causalcf explain`: from files to explanations, pictures and a report."""
+"""The commands `causalcf explain`, from files to explanations, pictures and a report, and `causalcf distil`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from torch import nn
 from causalcf import explain as library
 from causalcf import plot
 from causalcf.explain.explainer import Explainer
-from causalcf.explain.files import read_classifier, read_images
+from causalcf.explain.files import Unlabelled, read_classifier, read_images
 from causalcf.explain.generators import Generator, from_diffusers, from_scm
+from causalcf.explain.queries import Query, decided
 from causalcf.plot.sheet import pictures
 from causalcf.pretrained import pretrained_names
 from causalcf.reading import read_model
 from causalcf.storage import write_text
+from causalcf.training import surrogates
+from causalcf.training.predictors import save_predictor
 
 KINDS: tuple[type[Explainer], ...] = (
     library.DiME,
@@ -48,6 +51,8 @@ def explain(
     option: list[str] | None = None,
     prompt: list[str] | None = None,
     parent: str | None = None,
+    surrogate: str | None = None,
+    perceptual: str | None = None,
     out: Path = Path("explanation"),
     rows: int | None = None,
     batch: int | None = None,
@@ -72,19 +77,25 @@ def explain(
         option: Of the method, such as "depth=30" or "scales=8,10"; give --option again for another.
         prompt: What a pipeline that reads text is told of a class; once for each class, in their order. LDCE needs it.
         parent: What a model of ours is told of a class: which discrete parent of the image it is. LDCE needs it.
-        out: Folder of all that is written, and of the work done so far.
+        surrogate: Of sce and scelitehq, what gives the gradients instead of the classifier: the folder that `causalcf
+            distil` wrote, or a file as for --classifier.
+        perceptual: Of dime, fastdime and maskdime, images in [0, 1] to features that are kept near the factual ones: a
+            file as for --classifier.
+        out: Folder of all that is written, and of the work done so far; not that of the images.
         rows: How many images, in the order of their names; by default all.
-        batch: Images at a time; by default what the method has.
+        batch: Images at a time; by default what the method has. It may change from one start to the next.
         seed: Decides all noise, together with the files' names.
         device: Such as "cpu" or "cuda"; "auto" takes a GPU if there is one.
     """
-    if out.exists() and not out.is_dir():
-        raise FileExistsError(f"--out: {out} is a file; give a folder")
-    explainer = read_method(method, option or [], batch, seed)
+    _refuse_folder(out, images)
+    networks = {"surrogate": surrogate, "perceptual": perceptual}
+    explainer = read_method(method, option or [], batch, seed, *(name for name, file in networks.items() if file))
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    decides = read_classifier(classifier)
-    decides = decides.to(place) if isinstance(decides, nn.Module) else decides
+    decides = _placed(classifier, place)
     decides = decides if label is None else library.label(decides, label)
+    for name, file in networks.items():
+        if file:
+            setattr(explainer, name, _placed(file, place))
     draws = read_generator(generator, prompt, parent, place)
     album = read_images(images, rows, draws.channels)
     queries = explainer.queries(decides, draws, album.images.to(place), target)
@@ -110,12 +121,72 @@ def explain(
     print(f"\nwrote {out / 'grid.png'}, {out / 'report.html'}, {out / 'record.csv'}, {out / 'counterfactuals'}")
 
 
-def read_method(name: str, options: Sequence[str], batch: int | None, seed: int) -> Explainer:
-    """A method by its name, with options as texts, `name=value`."""
+def distil(
+    *,
+    images: Path,
+    classifier: str,
+    out: Path = Path("surrogate"),
+    label: int | None = None,
+    rows: int | None = None,
+    steps: int = 1500,
+    batch: int = 64,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Teach a smooth surrogate to say what a classifier says.
+
+    Its gradients show to the eye what those of the classifier do not. Writes a folder for `causalcf explain --method
+    scelitehq --surrogate OUT`. No labels are read: any images of the kind that the classifier knows will do, the more
+    the better.
+
+    Args:
+        images: Folder of PNG or JPEG files of one size, the one that the classifier reads.
+        classifier: Images in [0, 1] to logits, as for `causalcf explain`.
+        out: Folder of the surrogate; not that of the images.
+        label: Of a classifier with many labels, which one the surrogate is to say.
+        rows: How many images, in the order of their names; by default all.
+        steps: Training steps.
+        batch: Images of a step.
+        seed: Decides initial weights, order of images and noise.
+        overwrite: Whether a surrogate in OUT may be replaced.
+    """
+    _refuse_folder(out, images)
+    if not overwrite and out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"--out: {out} holds files; choose a new folder, or add --overwrite true")
+    decides = read_classifier(classifier)
+    decides = decides if label is None else library.label(decides, label)
+    album = read_images(images, rows)
+    Query(decides, album.images[: min(batch, len(album))], 0)  # says what does not fit
+    found = surrogates.distil(decides, Unlabelled(album.images), steps=steps, batch=batch, seed=seed)
+    save_predictor(found, out)
+    same = sum(int((decided(decides(part)) == decided(found(part))).sum()) for part in album.images.split(batch))
+    print(f"decides as the classifier does for {same} of the {len(album)} images it learned from")
+    print(f"\nwrote {out}, for causalcf explain --surrogate {out}")
+
+
+def _refuse_folder(out: Path, images: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"--out: {out} is a file; give a folder")
+    if out.resolve() == images.resolve():
+        raise ValueError(f"--out: {out} is the folder of the images, which would be read again next time; give another")
+
+
+def _placed(name: str, device: torch.device) -> Any:
+    """A network by the name of its file, on a device."""
+    found = read_classifier(name)
+    return found.to(device) if isinstance(found, nn.Module) else found
+
+
+def read_method(name: str, options: Sequence[str], batch: int | None, seed: int, *networks: str) -> Explainer:
+    """A method by its name, with options as texts, `name=value`, if it takes these further networks."""
     kind = METHODS.get(name.lower().replace("-", "").replace("_", ""))
     if kind is None:
         raise ValueError(f"--method: there is no {name!r}; {_choice(name, list(METHODS))}")
-    known = _options(kind)
+    for network in networks:
+        if network not in _parameters(kind):
+            others = [other for other, entry in METHODS.items() if network in _parameters(entry)]
+            raise ValueError(f"--{network}: {kind.__name__} has no use for it; write --method {' or '.join(others)}")
+    known = {key: entry for key, entry in _parameters(kind).items() if key not in ELSEWHERE}
     given: dict[str, Any] = {"seed": seed} if batch is None else {"seed": seed, "batch": batch}
     for text in options:
         key, equals, value = (part.strip() for part in text.partition("="))
@@ -150,14 +221,14 @@ def read_generator(name: str, prompts: Sequence[str] | None, parent: str | None,
     return from_scm(scm, images[0], parent)
 
 
-def _options(kind: type[Explainer]) -> dict[str, inspect.Parameter]:
-    """What can be said of a method in a line, with what its bases know."""
+def _parameters(kind: type[Explainer]) -> dict[str, inspect.Parameter]:
+    """What a method is made of, with what its bases know."""
     found: dict[str, inspect.Parameter] = {}
     for base in kind.__mro__:
         if base in (Explainer, object) or "__init__" not in vars(base):
             continue
         own = inspect.signature(base).parameters
-        found = {**{name: entry for name, entry in own.items() if name not in ELSEWHERE}, **found}
+        found = {**own, **found}
         if "options" not in own:
             break
     return found

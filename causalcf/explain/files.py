@@ -147,6 +147,23 @@ class Album:
         return Album(self.images[index], self.ids[index], [self.names[row] for row in index.tolist()])
 
 
+@dataclass(frozen=True)
+class Unlabelled:
+    """Images as a data set of rows that hold nothing else.
+
+    Args:
+        images: in [0, 1].
+    """
+
+    images: Float[Tensor, "batch channel height width"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> dict[str, Tensor]:
+        return {"image": self.images[index]}
+
+
 def read_images(folder: str | Path, rows: int | None = None, channels: int | None = None) -> Album:
     """The PNG and JPEG files of a folder, in the order of their names.
 

@@ -43,14 +43,15 @@ class Effectiveness(Tally):
     @torch.no_grad()
     def seen(self, world: World) -> None:  # noqa: D102
         for name, oracle in self.oracles.items():
-            self.tally(self._label(world, "", name, "floor"), _error(oracle(world[self.node]), world[name]))
+            read = _read(name, oracle, world[self.node])
+            self.tally(self._label(world, "", name, "floor"), _error(name, read, world[name]))
 
     @torch.no_grad()
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
         image = counterfactual[self.node]
         for variable, oracle in self.oracles.items():
-            read, meant, was = oracle(image), counterfactual[variable], world[variable]
-            self.tally(self._label(world, name, variable), _error(read, meant))
+            read, meant, was = _read(variable, oracle, image), counterfactual[variable], world[variable]
+            self.tally(self._label(world, name, variable), _error(variable, read, meant))
             if meant.is_floating_point():
                 moved = (meant - was).abs() > 1e-6
                 if moved.any():
@@ -67,10 +68,27 @@ class Effectiveness(Tally):
         return Label(f"accuracy of {self.named}", action, variable, "share", reference)
 
 
-def _error(read: Tensor, meant: Tensor) -> Tensor:
+def _read(name: str, oracle: Oracle, images: Tensor) -> Tensor:
+    try:
+        return oracle(images)
+    except RuntimeError as error:
+        raise ValueError(
+            f"Effectiveness: the oracle of {name!r} does not take images of shape {tuple(images.shape)}; give one of "
+            f"this size and number of channels ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _error(name: str, read: Tensor, meant: Tensor) -> Tensor:
     if read.shape != meant.shape:
         raise ValueError(
-            f"Effectiveness: an oracle gave shape {tuple(read.shape)}, expected {tuple(meant.shape)}; "
+            f"Effectiveness: the oracle of {name!r} gave shape {tuple(read.shape)}, expected {tuple(meant.shape)}; "
             "a classifier must give classes, logits.argmax(1)"
         )
-    return (read - meant).abs() if meant.is_floating_point() else (read == meant).double()
+    if meant.is_floating_point():
+        return (read - meant).abs()
+    if read.is_floating_point() and not torch.equal(read, read.round()):
+        raise ValueError(
+            f"Effectiveness: the oracle of {name!r} gave numbers between the classes; give a classifier, "
+            f"fit_classifier(rows, {name!r}, classes), or round what it reads"
+        )
+    return (read == meant).double()

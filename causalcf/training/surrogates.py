@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
-from jaxtyping import Float, Int
-from scipy.special import betaincinv
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from causalcf.networks.smooth import SmoothClassifier
@@ -22,166 +18,55 @@ from causalcf.rows import Dataset
 from causalcf.training.divergence import diverged
 from causalcf.training.network import Precision, train_network
 from causalcf.training.steps import Batches, derived_seed
+from causalcf.training.terms import (
+    Adversarial,
+    Images,
+    LogProbabilities,
+    MixUp,
+    Smoothing,
+    Term,
+    divergence,
+    log_probabilities,
+)
 from causalcf.units import Units
 
 FIRST = 128  # images that the weights begin with
 ADVICE = "lower rate, or divide the classifier's logits by a temperature if they are large"
 
-Images = Float[Tensor, "batch channel height width"]
-LogProbabilities = Float[Tensor, "batch classes"]
-Student = Callable[[Images], LogProbabilities]
 
-
-def log_probabilities(logits: Float[Tensor, "batch ..."]) -> LogProbabilities:
-    """Of every class: `(B,)` and `(B, 1)` speak of two classes, `(B, K)` of K."""
-    if logits.ndim == 2 and logits.shape[1] > 1:
-        return logits.log_softmax(1)
-    one = logits.reshape(len(logits))
-    return torch.stack([functional.logsigmoid(-one), functional.logsigmoid(one)], 1)
-
-
-def divergence(p: LogProbabilities, q: LogProbabilities) -> Float[Tensor, " batch"]:
-    """`KL(p || q)`, of logarithms."""
-    return (p.exp() * (p - q)).sum(1)
-
-
-def sampled(p: LogProbabilities, units: Units, name: str) -> Int[Tensor, " batch"]:
-    """One class per row, drawn with these probabilities."""
-    return (p + units.gumbel(name, p.shape[1:]).to(p)).argmax(1)
-
-
-@dataclass(frozen=True)
-class Term(ABC):
-    """What a surrogate is asked beside agreement with the classifier.
+class Distillation(L.LightningModule):
+    r"""What `distil` trains, for a trainer of your own: `L.Trainer(max_steps=steps).fit(Distillation(...))`.
 
     Args:
-        weight: at least 0, where it is not asked.
+        network: the surrogate, which learns; `network.standardise(images)` gives it a good start.
+        classifier: images in [0, 1] -> logits, in eval mode, without gradients of its own.
+        rows: by a list of positions; only `"image"` is read.
+        terms: what is asked beside agreement.
+        steps: optimiser steps, over which the learning rate rises and falls.
+        batch: rows per step.
+        rate: the largest learning rate.
+        seed: of order, mixtures, labels and attacks.
     """
 
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"{type(self).__name__}: expected a weight >= 0, got {self.weight}; 0 leaves it out")
-
-    @abstractmethod
-    def __call__(
-        self, student: Student, images: Images, said: LogProbabilities, units: Units
-    ) -> Float[Tensor, " batch"]:
-        """The loss of every row.
-
-        Args:
-            student: what learns.
-            images: in [0, 1].
-            said: what the classifier says of them.
-            units: which decide what is random.
-        """
-
-
-@dataclass(frozen=True)
-class MixUp(Term):
-    r"""Cross-entropy at mixed images: `lambda x_i + (1 - lambda) x_j` with `lambda ~ Beta(alpha, alpha)`.
-
-    The label is drawn from the mixture `lambda f(x_i) + (1 - lambda) f(x_j)` (Zhang et al., 2018,
-    https://arxiv.org/abs/1710.09412).
-
-    Args:
-        weight: of the term.
-        alpha: large ones mix by halves.
-    """
-
-    alpha: float = 10.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.alpha > 0:
-            raise ValueError(f"MixUp: expected alpha > 0, got {self.alpha}")
-
-    def __call__(  # noqa: D102
-        self, student: Student, images: Images, said: LogProbabilities, units: Units
-    ) -> Float[Tensor, " batch"]:
-        share = torch.from_numpy(betaincinv(self.alpha, self.alpha, units.uniform("mixup").numpy())).to(images)
-        here, there = share.reshape(-1, 1, 1, 1), (1 - share).reshape(-1, 1, 1, 1)
-        mixed = here * images + there * images.roll(1, 0)  # the order of rows is random already
-        mixture = torch.logaddexp(share.log()[:, None] + said, (1 - share).log()[:, None] + said.roll(1, 0))
-        return functional.nll_loss(student(mixed), sampled(mixture, units, "mixup.label"), reduction="none")
-
-
-@dataclass(frozen=True)
-class Smoothing(Term):
-    r"""Cross-entropy with a label drawn from the smoothed categorical `(1 - epsilon) f(x) + epsilon / K`.
-
-    Args:
-        weight: of the term.
-        epsilon: how much is spread over all classes.
-    """
-
-    epsilon: float = 0.05
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.epsilon <= 1:
-            raise ValueError(f"Smoothing: expected epsilon in [0, 1], got {self.epsilon}")
-
-    def __call__(  # noqa: D102
-        self, student: Student, images: Images, said: LogProbabilities, units: Units
-    ) -> Float[Tensor, " batch"]:
-        smoothed = ((1 - self.epsilon) * said.exp() + self.epsilon / said.shape[1]).log()
-        return functional.nll_loss(student(images), sampled(smoothed, units, "smoothing.label"), reduction="none")
-
-
-@dataclass(frozen=True)
-class Adversarial(Term):
-    r"""`KL(f(x) || surrogate(x + d))` at the worst `d` with `|d|_2 <= radius sqrt(D)` that projected gradients find.
-
-    Source: Goldblum et al., "Adversarially Robust Distillation" (2020), https://arxiv.org/abs/1905.09747, with the L2
-    ball of Madry et al. (2018), https://arxiv.org/abs/1706.06083.
-
-    Args:
-        weight: of the term.
-        radius: root mean square of the longest `d`, of images in [0, 1] with D values.
-        steps: of the projected gradient ascent, from a random `d`, each of `2 / steps` radii.
-    """
-
-    radius: float = 0.02
-    steps: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.radius > 0 or self.steps < 1:
-            raise ValueError(f"Adversarial: expected radius > 0 and steps >= 1, got {self.radius} and {self.steps}")
-
-    def __call__(  # noqa: D102
-        self, student: Student, images: Images, said: LogProbabilities, units: Units
-    ) -> Float[Tensor, " batch"]:
-        longest = self.radius * math.sqrt(images[0].numel())
-
-        def inside(d: Images) -> Images:
-            shorter = d * (longest / _lengths(d)).clamp_max(1)
-            return (images + shorter).clamp(0, 1) - images
-
-        d = inside(self.radius * units.normal("adversarial", images.shape[1:]).to(images))
-        for _ in range(self.steps):
-            leaf = d.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(divergence(said, student(images + leaf)).sum(), leaf)
-            d = inside(d + 2 / self.steps * longest * slope / _lengths(slope))
-        return divergence(said, student(images + d.detach()))
-
-
-def _lengths(d: Images) -> Tensor:
-    return d.flatten(1).norm(dim=1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
-
-
-class _Distillation(L.LightningModule):
     def __init__(
-        self, network: SmoothClassifier, ask: Any, rows: Any, terms: Sequence[Term], run: tuple[int, int, int, float]
+        self,
+        network: SmoothClassifier,
+        classifier: Callable[[Tensor], Tensor],
+        rows: Dataset,
+        terms: Sequence[Term] = (MixUp(), Smoothing(), Adversarial()),
+        steps: int = 1500,
+        batch: int = 64,
+        rate: float = 1e-3,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.network, self.ask, self.rows, self.terms = network, ask, rows, terms
-        self.steps, self.batch, self.seed, self.rate = run
+        self.network, self.ask, self.terms = network, classifier, terms
+        self.rows: Any = rows
+        self.steps, self.batch, self.seed, self.rate = steps, batch, seed, rate
         self.last_loss = math.nan
 
     def train_dataloader(self) -> Any:
+        """Batches of rows, `steps` of them."""
         order = Batches(len(self.rows), self.batch, self.seed, 0, self.steps)
         return DataLoader(self.rows, sampler=order, batch_size=None, collate_fn=None, generator=torch.Generator())
 
@@ -198,6 +83,7 @@ class _Distillation(L.LightningModule):
         return images.float(), log_probabilities(logits.to(device).float())
 
     def training_step(self, batch: tuple[Images, LogProbabilities], index: int) -> Tensor:
+        """`KL(surrogate || f) + sum_k weight_k L_k`, the mean over rows."""
         step, (images, said) = self.trainer.global_step, batch
         units = Units(torch.arange(len(images)), derived_seed(self.seed, "terms", step))
         loss = divergence(self.student(images), said).mean()
@@ -214,6 +100,7 @@ class _Distillation(L.LightningModule):
         return log_probabilities(self.network(images).float())
 
     def configure_optimizers(self) -> Any:
+        """Adam, with a rate that rises and falls once."""
         optimizer = torch.optim.Adam(self.network.parameters(), lr=self.rate)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=self.steps + 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
@@ -272,7 +159,7 @@ def distil(
         torch.manual_seed(seed)
         network = SmoothClassifier(sample.shape[1], outputs, widths)
         network.standardise(rows[list(range(min(FIRST, len(rows))))]["image"].cpu())
-        training = _Distillation(network, ask, rows, terms, (steps, batch, seed, rate))
+        training = Distillation(network, ask, rows, terms, steps, batch, rate, seed)
         return train_network(network, training, "surrogate", steps, precision, ADVICE)
 
 

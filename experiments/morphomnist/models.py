@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import causalcf as cf
+from causalcf import demo
 from causalcf import mechanisms as M
-from causalcf.demo import UNET
 from causalcf.mechanisms import Recipe
 
+UNET = {**demo.UNET, "steps": 24}  # of a trajectory, as shipped
 DIFFUSION = Recipe(
     steps=4500, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
 )

@@ -17,9 +17,10 @@ from causalcf import explaining
 from causalcf import mechanisms as M
 from causalcf.cli import main
 from causalcf.explain import Explanation
-from causalcf.explain.files import FORCE, read_classifier, read_images
+from causalcf.explain.files import FORCE, Unlabelled, read_classifier, read_images
 from causalcf.networks.classifier import Classifier, Regressor
 from causalcf.training.predictors import save_predictor
+from causalcf.training.surrogates import distil
 
 CODE = """
 import torch
@@ -43,6 +44,8 @@ def nothing():
     return None
 def broken():
     raise KeyError("weights")
+def edges():
+    return lambda images: 40 * (images[..., 1:] - images[..., :-1]).flatten(1)
 """
 QUICK = ("--option", "steps=6", "--option", "depth=2", "--option", "scales=50")
 
@@ -119,6 +122,8 @@ def test_killed_and_started_again_it_goes_on(folder, tmp_path, monkeypatch, caps
     assert run(folder, out=tmp_path / "cut", batch=2) == 0
     one, other = (Explanation.load(tmp_path / name) for name in ("whole", "cut"))
     assert torch.equal(one.counterfactuals, other.counterfactuals)
+    assert run(folder, out=tmp_path / "cut", batch=3) == 0  # everything is there
+    assert torch.equal(Explanation.load(tmp_path / "cut").counterfactuals, one.counterfactuals)
     assert run(folder, out=tmp_path / "cut", batch=2, seed=1) == 2
     assert "seed was 0, is 1; choose another folder" in capsys.readouterr().err
 
@@ -148,9 +153,72 @@ def test_every_method_is_known(method):
     explainer = explaining.read_method(method, [], 3, 7)
     assert type(explainer).__name__.lower() == method
     assert (explainer.batch, explainer.seed) == (3, 7)
-    known = explaining._options(type(explainer))
-    assert not set(explaining.ELSEWHERE) & set(known)
+    known = explaining._parameters(type(explainer))
     assert explaining.read_method(method, [f"steps={known['steps'].default}"], None, 0).steps == known["steps"].default
+
+
+def distilled(folder, out, *more, **change):
+    given = {"images": folder / "images", "classifier": f"{folder / 'code.py'}:halves", "out": out, **change}
+    return main(["distil", *[str(part) for name, value in given.items() for part in (f"--{name}", value)], *more])
+
+
+def test_a_surrogate_is_distilled_and_followed(folder, tmp_path, capsys):
+    out = tmp_path / "surrogate"
+    assert distilled(folder, out, steps=3, batch=4) == 0
+    assert "of the 5 images it learned from" in capsys.readouterr().out
+    images = read_images(folder / "images").images
+    expected = distil(Halves(), Unlabelled(images), steps=3, batch=4)
+    torch.testing.assert_close(read_classifier(str(out))(images), expected(images), atol=1e-2, rtol=0)
+    few = ("--option", "steps=6", "--option", "strength=0.5")
+    given = {"--images": folder / "images", "--classifier": f"{folder / 'code.py'}:halves"}
+    given |= {"--generator": folder / "model", "--surrogate": out, "--method": "scelitehq", "--out": tmp_path / "why"}
+    assert main(["explain", *[str(part) for pair in given.items() for part in pair], *few]) == 0
+    album = read_images(folder / "images")
+    draws = cf.explain.generators.from_scm(cf.SCM.load(folder / "model"))
+    explainer = cf.explain.SCELiteHQ(read_classifier(str(out)), steps=6, strength=0.5)
+    ours = explainer.explain(Halves(), draws, album.images, ids=album.ids)
+    assert torch.equal(Explanation.load(tmp_path / "why").counterfactuals, ours.counterfactuals)
+    own = cf.explain.SCELiteHQ(steps=6, strength=0.5).explain(Halves(), draws, album.images, ids=album.ids)
+    assert not torch.allclose(own.counterfactuals, ours.counterfactuals, atol=1e-4)
+    assert distilled(folder, out, steps=3) == 2
+    assert "holds files; choose a new folder, or add --overwrite true" in capsys.readouterr().err
+    assert distilled(folder, out, "--overwrite", "true", steps=3, batch=4) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"out": "images"}, "is the folder of the images"),
+        ({"out": "code.py"}, "is a file; give a folder"),
+        ({"classifier": "nowhere.pt"}, "there is no file or folder"),
+        ({"classifier": "code.py:narrow"}, "does not take images of shape (5, 1, 8, 8)"),
+        ({"classifier": "code.py:wild"}, "its logits are not finite"),
+        ({"label": 1}, "without label 1"),
+        ({"steps": 0}, "expected steps and batch >= 1"),
+    ],
+    ids=lambda value: "=".join(map(str, *value.items())) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_distilled_is_answered(folder, tmp_path, capsys, change, expected):
+    change = {name: folder / value if isinstance(value, str) else value for name, value in change.items()}
+    assert distilled(folder, change.pop("out", tmp_path / "new"), **change) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "new").exists()
+    assert not (folder / "images" / "config.json").exists()
+
+
+def test_features_are_kept_near(folder, tmp_path):
+    change = {"out": tmp_path / "out", "method": "dime", "perceptual": f"{folder / 'code.py'}:edges"}
+    assert run(folder, "--option", "depth=3", **change) == 0  # of two steps the first and the last follow no features
+    album = read_images(folder / "images")
+    draws = cf.explain.generators.from_scm(cf.SCM.load(folder / "model"))
+    edges = read_classifier(f"{folder / 'code.py'}:edges")
+    explainer = cf.explain.DiME(steps=6, depth=3, scales=(50,), perceptual=edges)
+    expected = explainer.explain(Halves(), draws, album.images, ids=album.ids)
+    assert torch.equal(Explanation.load(tmp_path / "out").counterfactuals, expected.counterfactuals)
+    free = cf.explain.DiME(steps=6, depth=3, scales=(50,)).explain(Halves(), draws, album.images, ids=album.ids)
+    assert not torch.allclose(free.counterfactuals, expected.counterfactuals, atol=1e-4)
 
 
 def test_ldce_is_told_the_parent(folder, tmp_path, capsys):
@@ -314,6 +382,11 @@ def answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change):
         ({"option": "scales=a,b"}, "does not fit; the default is scales=8.0,10.0,15.0"),
         ({"option": "depth=9"}, "expected 2 <= depth < steps, got depth=9"),
         ({"rows": 0}, "at least one row, got 0"),
+        ({"surrogate": "code.py:halves"}, "MaskDiME has no use for it; write --method sce or scelitehq"),
+        ({"perceptual": "code.py:narrow"}, "perceptual: it does not take images of shape (1, 1, 8, 8)"),
+        ({"perceptual": "code.py:halves"}, "perceptual: expected features, a tensor with a row"),
+        ({"perceptual": "nowhere.pt"}, "there is no file or folder"),
+        ({"out": "images"}, "is the folder of the images, which would be read again next time; give another"),
         ({"images": "nowhere"}, "there is no folder nowhere"),
     ],
     ids=lambda value: "=".join(map(str, *value.items())) if isinstance(value, dict) else "",
@@ -325,6 +398,9 @@ def test_what_does_not_fit_is_answered_before_sampling(folder, tmp_path, capsys,
         more, change = ("--prompt", change["prompt"]), {}
     else:
         more = ()
+    change = {name: folder / value if "code.py" in str(value) else value for name, value in change.items()}
+    if "out" in change:
+        change = {"out": folder / "images" / ".." / "images"}
     answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change)
 
 

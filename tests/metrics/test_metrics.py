@@ -274,6 +274,11 @@ def test_bad_plans_and_oracles_are_refused():
         Effectiveness({})
     with pytest.raises(ValueError, match=r"logits.argmax\(1\)"):
         evaluate(scm, rows, [do(a=1.0)], oracles={"k": lambda x: x.flatten(1)})
+    with pytest.raises(ValueError, match="'k' gave numbers between the classes; give a classifier"):
+        evaluate(scm, rows, [do(a=1.0)], oracles={"k": lambda x: x.flatten(1).mean(1)})
+    coloured = torch.nn.Conv2d(3, 1, 1)
+    with pytest.raises(ValueError, match=r"'a' does not take images of shape \(40, 1, 2, 2\); give one of this size"):
+        evaluate(scm, rows, [do(a=1.0)], oracles={"a": lambda x: coloured(x).flatten(1).mean(1)})
     with pytest.raises(ValueError, match="cycles >= 1"):
         Composition(cycles=(0,))
 

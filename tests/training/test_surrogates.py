@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 
+import lightning as L
 import pytest
 import torch
 from scipy.stats import beta
@@ -13,7 +14,8 @@ from causalcf.networks.smooth import SmoothClassifier, SmoothLeaky
 from causalcf.training import surrogates
 from causalcf.training.predictors import load_predictor, save_predictor
 from causalcf.training.steps import Batches, derived_seed
-from causalcf.training.surrogates import Adversarial, MixUp, Smoothing, Term, distil, divergence, log_probabilities
+from causalcf.training.surrogates import Distillation, distil
+from causalcf.training.terms import Adversarial, MixUp, Smoothing, Term, divergence, log_probabilities
 from causalcf.units import Units
 
 WIDTHS = (8, 16)
@@ -296,7 +298,7 @@ def test_attacks_stay_near_and_reach_the_worst_of_a_linear_student():
 
 
 def test_the_loss_is_the_weighted_sum(monkeypatch):
-    losses, real = [], surrogates._Distillation.training_step
+    losses, real = [], surrogates.Distillation.training_step
     order = list(Batches(256, 32, 4, 0, 3))
     terms = (MixUp(0.5), Smoothing(2.0), Adversarial(3.0))
 
@@ -316,9 +318,27 @@ def test_the_loss_is_the_weighted_sum(monkeypatch):
         losses.append(found.item())
         return found
 
-    monkeypatch.setattr(surrogates._Distillation, "training_step", spy)
+    monkeypatch.setattr(surrogates.Distillation, "training_step", spy)
     distil(ragged, Sides(), terms=terms, steps=3, seed=4, **FAST)
     assert len(losses) == len(set(losses)) == 3
+
+
+def test_the_lightning_module_is_trained_by_any_trainer():
+    torch.manual_seed(3)
+    network = SmoothClassifier(1, None, WIDTHS)
+    network.standardise(Sides()[:128]["image"])
+    module = Distillation(network, ragged, Sides(), steps=5, batch=32, rate=3e-3, seed=3)
+    L.Trainer(
+        accelerator="cpu",
+        max_steps=5,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module)
+    expected = distil(ragged, Sides(), steps=5, seed=3, **FAST)
+    for name, weight in network.state_dict().items():
+        torch.testing.assert_close(weight.cpu(), expected.state_dict()[name])
 
 
 def test_terms_of_weight_0_are_left_out():
