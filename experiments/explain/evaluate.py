@@ -3,281 +3,228 @@
     python -m experiments.explain.evaluate --data toyfaces
     CAUSALCF_DATA=folder python -m experiments.explain.evaluate --data celeba --rows 200
 
-Writes one JSON file per method as soon as it is measured, and then the table, the claims and the grid of pictures.
-Explanations are kept in parts beside the models, so that it can be killed and started again at any time; they and the
-pictures of `celeba` show people, and stay where they are made.
+Writes one JSON file per method as soon as it is measured, and then the table, the claims and the grid of pictures; with
+`--only '[]'` it writes these of what is measured already. Explanations are kept in parts beside the models, so that it
+can be killed and started again at any time; they and the pictures of `celeba` show people, and stay where they are
+made.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
+import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import causalcf as cf
-from causalcf.data import ToyFaces
 from causalcf.diffusion.masks import moved
+from causalcf.explain.explainer import Explainer
 from causalcf.explain.explanation import Explanation
-from causalcf.explain.generator import Generator
-from causalcf.metrics.explanation_report import explanation_scores
-from causalcf.metrics.explanation_sets import attribute_correlations
 from causalcf.metrics.report import Report
-from causalcf.networks.classifier import Predictor
-from causalcf.training.predictors import load_predictor
-from experiments.benchmarks.memory import PROCESS, held
+from causalcf.storage import write_text
+from experiments.explain.bench import Bench, digests, prepared, selected
 from experiments.explain.data import Faces, Split
-from experiments.explain.latents import load
-from experiments.explain.methods import METHODS, Kit, Method, slug
-from experiments.explain.models import generator
+from experiments.explain.measured import PLACES
+from experiments.explain.memory import peak
+from experiments.explain.methods import BATCH, METHODS, explainer, family_of, slug
 from experiments.explain.results import write
 
 SPENT = "processor-seconds.txt"
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What all methods share.
-
-    Attributes:
-        faces: the data set.
-        rows: the rows that are explained.
-        kit: classifier and surrogate.
-        drawing: the generator, of pixels, and of codes if there is one.
-        judge: the smoothed classifier of another seed, for NA and NAFR.
-        attributes: a network that reads attributes, in whose features realism, similarity and concepts are.
-        named: the attributes, in the order in which the oracle gives them.
-        correlation: of each of them with the query, among training rows.
-        chosen: options of families of methods, as `tune` chose them.
-    """
-
-    faces: Faces
-    rows: dict[str, Tensor]
-    kit: Kit
-    drawing: dict[bool, Generator]
-    judge: Predictor
-    attributes: Predictor
-    named: tuple[str, ...]
-    correlation: Tensor
-    chosen: Mapping[str, Mapping[str, Any]]
-
-    def oracle(self, images: Tensor) -> Tensor:
-        """Probabilities of the attributes; measured where they were drawn, and read by a network elsewhere."""
-        if self.faces.name != "toyfaces":
-            return self.attributes(images).sigmoid()
-        oracles = ToyFaces("test").oracles()
-        return torch.stack([oracles[name](images).float() for name in self.named], 1)
-
-    def truth(self, target: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The pixels that the query owns, and what the rows would have been, where that is known."""
-        if self.faces.name != "toyfaces":
-            return None, None
-        data, part = ToyFaces("test"), {name: values[: len(target)] for name, values in self.rows.items()}
-        action = cf.do(**{self.faces.query: target})
-        return data.owns(part, self.faces.query), data.true_counterfactual(part, action)["image"]
-
-    @torch.no_grad()
-    def scores(self, found: Explanation, name: str) -> Report:
-        """Everything but diversity, of explanations of the first rows."""
-        owned, truth = self.truth(found.target)
-        return explanation_scores(
-            found.images,
-            found.counterfactuals,
-            self.kit.classifier(found.images),
-            self.kit.classifier(found.counterfactuals),
-            found.target,
-            label=self.rows[self.faces.query][: len(found)],
-            classifier=self.kit.classifier,
-            independent=self.judge,
-            oracle=self.oracle,
-            query=self.named.index(self.faces.query),
-            data_correlation=self.correlation,
-            encoder=self.attributes.features,
-            concepts=self.attributes,
-            method=name,
-            owned=owned,
-            truth=truth,
-        )
-
-    @torch.no_grad()
-    def varied(self, first: Explanation, second: Explanation, name: str) -> Report:
-        """Diversity of two explanations of the first rows."""
-        classifier, count = self.kit.classifier, len(second)
-        first = first[slice(0, count)]
-        return explanation_scores(
-            first.images,
-            first.counterfactuals,
-            classifier(first.images),
-            classifier(first.counterfactuals),
-            first.target,
-            concepts=self.attributes,
-            others=[(second.counterfactuals, classifier(second.counterfactuals))],
-            method=name,
-        )
+KEPT = set(PLACES.values())  # what is kept of every row, to decide claims row by row
 
 
 def explained(
-    method: Method, bench: Bench, count: int, folder: Path, part: int, number: int, first: Explanation | None
+    name: str, bench: Bench, how: Explainer, count: int, folder: Path, first: Explanation | None = None
 ) -> tuple[Explanation, Tensor]:
     """Explanations of the first rows, kept in parts, and the processor time of each.
 
     Args:
-        method: the way.
-        bench: what all share.
+        name: of the method.
+        bench: what all methods share.
+        how: its explainer, whose batches are the parts.
         count: rows.
         folder: where parts are kept.
-        part: rows of a part.
-        number: 0 for the first explanation of each row, 1 for the second.
-        first: the first one, whose changes the second keeps out of where the method can.
+        first: the first explanations, if these are second ones: what those changed is left alone where the method can.
     """
-    explainer = method.explainer(bench.kit, bench.chosen)
-    explainer.seed += number
-    parts, seconds = [], []
-    for start in range(0, count, part):
-        place, rows = folder / f"{number}-{start}", slice(start, min(start + part, count))
-        if not place.is_dir():
-            images, ids = bench.rows["image"][rows], bench.rows["id"][rows]
+    method, parts, seconds = METHODS[name], [], []
+    for start in range(0, count, how.batch):
+        place, rows = folder / f"{how.seed}-{start}", slice(start, min(start + how.batch, count))
+        images, ids = bench.rows["image"][rows], bench.rows["id"][rows]
+        if not _held(place, images, ids):
             shut = None
             if first is not None and method.apart:
                 shut = moved(first[rows].counterfactuals, images, 0.02, 5)
             generator, classifier = bench.drawing[method.latent], method.asked(bench.kit)
             began = time.process_time()
-            found = explainer.explain(classifier, generator, images, ids=ids, locked=shut)
+            found = how.explain(classifier, generator, images, ids=ids, locked=shut)
             spent = (time.process_time() - began) / len(images)
             unfinished = place.with_suffix(".part")
             found.save(unfinished, pictures=False)
             (unfinished / SPENT).write_text(f"{spent}\n")
+            shutil.rmtree(place, ignore_errors=True)  # of fewer rows, if it is there
             unfinished.rename(place)
-        parts.append(Explanation.load(place))
-        seconds.append(torch.full((len(parts[-1]),), float((place / SPENT).read_text())))
+        parts.append(Explanation.load(place)[slice(0, len(ids))])
+        seconds.append(torch.full((len(ids),), float((place / SPENT).read_text())))
     return Explanation.joined(parts), torch.cat(seconds)
 
 
-def peak(method: Method, bench: Bench, rows: int) -> float | None:
-    """MB by which explaining a few rows at once exceeds what was resident before; None where no kernel records it."""
-    record = PROCESS / "clear_refs"
-    if not record.exists():
-        return None
-    explainer = method.explainer(bench.kit, bench.chosen)
-    explainer.batch, explainer.scales = rows, explainer.scales[:1]
-    record.write_text("5")
-    before = held("VmRSS")
-    explainer.explain(method.asked(bench.kit), bench.drawing[method.latent], bench.rows["image"][:rows])
-    return held("VmHWM") - before
+def _held(place: Path, images: Tensor, ids: Tensor) -> bool:
+    """Whether a part is there, of all these rows; one of others is refused."""
+    if not place.is_dir():
+        return False
+    part = Explanation.load(place)
+    count = min(len(part), len(ids))
+    if not (torch.equal(part.ids[:count], ids[:count]) and torch.equal(part.images[:count], images[:count])):
+        raise SystemExit(f"{place} holds explanations of other rows; move {place.parent.parent} out of the way")
+    return len(part) >= len(ids)
 
 
-def prepared(
-    faces: Faces, models: Path, rows: dict[str, Tensor], chosen: Mapping[str, Mapping[str, Any]] | None = None
-) -> tuple[Bench, str]:
-    """What all methods share, and a digest of its weights."""
-    names = ("classifier", "surrogate", "judge", "attributes")
-    readers = {name: load_predictor(models / f"{faces.name}-readers" / name) for name in names}
-    for reader in readers.values():
-        reader.requires_grad_(False)
-    labels = faces.labels()
-    drawing = {False: generator(cf.SCM.load(models / f"{faces.name}-spatial"), faces.query, labels)}
-    weights = [f"{faces.name}-spatial", *(f"{faces.name}-readers/{name}" for name in names)]
-    if (models / f"{faces.name}-latent").is_dir():
-        codec = load(models / f"{faces.name}-autoencoder")
-        drawing[True] = generator(cf.SCM.load(models / f"{faces.name}-latent"), faces.query, labels, codec)
-    bench = Bench(
-        faces,
-        rows,
-        Kit(readers["classifier"], readers["surrogate"]),
-        drawing,
-        readers["judge"],
-        readers["attributes"],
-        tuple(labels),
-        attribute_correlations(torch.stack(list(labels.values()), 1).float(), list(labels).index(faces.query)),
-        {} if chosen is None else chosen,
-    )
-    found = hashlib.sha256()
-    for folder in weights:
-        found.update((models / folder / "weights.safetensors").read_bytes())
-    return bench, found.hexdigest()[:12]
+def identity(name: str, how: Explainer, weights: str, split: Split) -> dict[str, Any]:
+    """What decides the explanations of a row, as plain data."""
+    options: dict[str, Any] = how.options()
+    if (surrogate := getattr(how, "surrogate", None)) is not None:
+        plain = {key: value for key, value in vars(surrogate).items() if isinstance(value, int | float | str)}
+        options["surrogate"] = [type(surrogate).__name__, plain]
+    return json.loads(json.dumps({"method": name, "weights": weights, "split": split, "options": options}))
 
 
 def main(
     data: str = "toyfaces",
     rows: int = 500,
-    few: int = 100,
+    few: int = 150,
+    slowest: int = 80,
     again: int = 50,
     only: list[str] | None = None,
     models: Path = Path("runs"),
     out: Path | None = None,
-    part: int = 20,
     split: Split = "test",
+    batch: int = BATCH,
+    threads: int = 1,
 ) -> None:
     """Measure, and write what the results say.
 
     Args:
         data: toyfaces or celeba.
-        rows: rows to explain.
-        few: rows of the methods that are not the main ones; the main ones are reported on these too.
-        again: rows with a second explanation, for diversity.
+        rows: rows that the main methods explain.
+        few: the first of them, that others explain.
+        slowest: the first of these, that the slowest explain.
+        again: rows with a second explanation, for diversity; a quarter of those with a first one at most.
         only: names of methods; all by default.
         models: folder of what `train` wrote; explanations are kept there too, in `<data>-explanations`.
         out: where JSON files, table, claims and grid go; by default `experiments/explain/results/<data>`.
-        part: rows that are explained and kept at a time.
         split: of the rows.
+        batch: rows that are explained, and kept, at a time, by all methods.
+        threads: of the processor.
     """
-    faces = Faces(data)
-    place = Path("experiments/explain/results") / data if out is None else out
+    torch.set_num_threads(threads)
+    faces, place = Faces(data), Path("experiments/explain/results") / data if out is None else out
     place.mkdir(parents=True, exist_ok=True)
-    options = json.loads((place / "options.json").read_text()) if (place / "options.json").exists() else {}
-    chosen = {family: found["options"] for family, found in options.items()}
-    bench, digest = prepared(faces, models, faces.split(split, rows), chosen)
-    kept = models / f"{data}-explanations" / f"{split}-{digest}"
-    for name in METHODS if only is None else only:
-        method, path = METHODS[name], place / f"{slug(name)}.json"
-        if method.latent not in bench.drawing:
+    if unknown := set(only or ()) - METHODS.keys():
+        raise SystemExit(f"--only: expected names of METHODS, got {', '.join(sorted(unknown))}")
+    weights = digests(data, models)
+    able = [name for name, method in METHODS.items() if method.latent in weights]
+    asked = [name for name in able if only is None or name in only]
+    if left := [name for name in METHODS if name not in able]:
+        print(f"without --only '[latent]' of experiments.explain.train, not measured: {', '.join(left)}", flush=True)
+    chosen = selected(place / "options.json", data, weights, asked)
+    bench = prepared(faces, models, faces.split(split, rows), chosen)
+    counts = {"all": len(bench.rows["id"])}
+    counts |= {"few": min(few, counts["all"])}
+    counts |= {"slowest": min(slowest, counts["few"])}
+    kept, failed = models / f"{data}-explanations", []
+    hows = {name: explainer(name, bench.kit, chosen, batch) for name in able if family_of(name) in chosen}
+    current = {name: identity(name, how, weights[METHODS[name].latent], split) for name, how in hows.items()}
+    for name in asked:
+        how, path = hows[name], place / f"{slug(name)}.json"
+        about, count = current[name], counts[METHODS[name].rows]
+        prefixes = sorted({number for number in counts.values() if number <= count})
+        wanted = {"rows": count, "again": min(again, -(-count // 4)), "prefixes": prefixes}
+        if path.exists() and covers(json.loads(path.read_text()), about, wanted):
             continue
-        count = rows if method.main else min(rows, few)
-        about = json.dumps([digest, name, method.explainer(bench.kit, chosen).options()])
-        folder = f"{slug(name)}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
-        if path.exists() and _measured_already(json.loads(path.read_text()), folder, count):
+        folder = f"{slug(name)}-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}"
+        try:
+            found, spent = explained(name, bench, how, count, kept / folder)
+            how.seed += 1
+            second, _ = explained(name, bench, how, wanted["again"], kept / folder, found)
+        except FloatingPointError as error:
+            failed.append(name)
+            print(f"{name}: {error}", flush=True)
             continue
-        memory = peak(method, bench, 4)
-        found, spent = explained(method, bench, count, kept / folder, part, 0, None)
-        second, _ = explained(method, bench, min(again, count), kept / folder, part, 1, found)
-        content = measured(name, bench, found, spent, second, min(few, count))
-        content |= {"memory": memory, "weights": digest, "folder": folder}
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        content = {"about": about, "asked": wanted, "folder": folder, "machine": machine()}
+        content |= measured(name, bench, found, spent, second, wanted["prefixes"])
+        content["memory"] = peak(name, data, models, chosen, threads)
+        write_text(path, json.dumps(content) + "\n")
         print(f"{name}: {found}", flush=True)
-    write(place, place if data == "toyfaces" else kept, kept)
+    write(place, place if data == "toyfaces" else kept, kept, current)
+    if failed:
+        raise SystemExit(f"not measured, as their steps were not finite: {', '.join(failed)}")
 
 
-def _measured_already(content: Mapping[str, Any], folder: str, count: int) -> bool:
-    """Whether a file tells of the same weights, options and rows."""
-    return content["folder"] == folder and content["all"]["about"]["rows"] == count
+def covers(content: Mapping[str, Any], about: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a file tells of the same weights, options and split, and of all that is asked."""
+    held = content["asked"]
+    return (
+        content["about"] == about
+        and held["rows"] >= wanted["rows"]
+        and held["again"] >= wanted["again"]
+        and set(held["prefixes"]) >= set(wanted["prefixes"])
+    )
+
+
+def machine() -> str:
+    """Which processor, on how many threads."""
+    info, count = Path("/proc/cpuinfo"), torch.get_num_threads()
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{[*names, platform.machine()][0]}, {count} thread{'s' * (count > 1)}, torch {torch.__version__}"
 
 
 def measured(
-    name: str, bench: Bench, found: Explanation, spent: Tensor, second: Explanation, few: int
+    name: str, bench: Bench, found: Explanation, spent: Tensor, second: Explanation, prefixes: Sequence[int]
 ) -> dict[str, Any]:
-    """What is reported of a method."""
+    """What is reported of a method, as plain data.
 
-    def over(rows: slice) -> dict[str, Any]:
-        part = found[rows]
-        cost = {what: getattr(part, what).double().mean().item() for what in ("seconds", "forward", "backward")}
-        cost |= {"processor": spent[rows].double().mean().item(), "scale": part.scale.double().mean().item()}
-        return {"cost": cost, **bench.scores(part, name).to_dict()}
-
+    Args:
+        name: of the method.
+        bench: what all share.
+        found: explanations.
+        spent: processor seconds of each.
+        second: further explanations of the first rows.
+        prefixes: numbers of first rows of which what is only said of rows together is wanted.
+    """
+    report = bench.scores(found, name)
+    together = {str(count): bench.together(found[slice(0, count)]) for count in prefixes}
+    retried = (found.scale - found.scale.new_tensor(found.about["scales"][0])).abs() > 1e-4
+    cost = {"processor": spent, "forward": found.forward, "backward": found.backward, "retried": retried}
     return {
-        "method": name,
         "options": found.about,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "all": over(slice(0, len(found))),
-        "first": over(slice(0, few)),
-        "varied": bench.varied(found, second, name).to_dict(),
+        "rows": report.to_dict()["about"],
+        "lines": lined(report),
+        "varied": lined(bench.varied(found, second, name)),
+        "together": Report((), together).to_dict()["about"],
+        "cost": {column: plain(values) for column, values in cost.items()},
     }
+
+
+def lined(report: Report) -> list[dict[str, Any]]:
+    """The lines of a report, with the values of rows where they are wanted."""
+    lines = report.to_dict()["lines"]
+    for line, found in zip(lines, report.lines, strict=True):
+        if found.values is not None and (found.metric, found.variable) in KEPT:
+            line["values"] = plain(found.values)
+    return lines
+
+
+def plain(values: Tensor) -> list[float | None]:
+    """Numbers for JSON, five digits of each."""
+    return [None if math.isnan(value) else float(f"{value:.5g}") for value in values.double().tolist()]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The generators that all methods share: one of pixels, and a smaller one of an autoencoder's codes."""
+"""The generators that all methods share: one of pixels, and one as wide of an autoencoder's codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FACTOR = Recipe(steps=500, batch=512, learning_rate=1e-2)
 
 
 def model(graph: cf.CausalGraph, steps: int | None = None) -> cf.SCM:
-    """The model whose image mechanism is the generator, unfitted; a smaller one of codes.
+    """The model whose image mechanism is the generator, unfitted; of codes it is as wide, with smaller patches.
 
     Args:
         graph: attributes, and the image that they decide, or its code.
@@ -31,7 +31,7 @@ def model(graph: cf.CausalGraph, steps: int | None = None) -> cf.SCM:
     """
     of_codes = graph["image"].shape[0] != 3
     network = M.SpatialDiffusion(
-        widths=(48, 96) if of_codes else (64, 128),
+        widths=(64, 128),
         patch=2 if of_codes else 4,
         attention=True,
         schedule="cosine",

@@ -1,0 +1,198 @@
+"""What is claimed of measured explainers, on made-up numbers of rows."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from experiments.explain.claims import MARGIN, as_good, beaten, better, cheaper, claims, contest, faster, joined, mark
+from experiments.explain.measured import PLACES, Result, difference, sign_test
+from experiments.explain.methods import METHODS
+from experiments.explain.results import table
+
+N = 60
+NOISE = torch.randn(N, generator=torch.Generator().manual_seed(0)).double()  # of the rows, the same for all methods
+
+
+def result(name, n=N, seconds=1.0, flips=N, confirmed=0.9, sfid=1.0, memory=None, **means):
+    """A method that flips the first rows; whose numbers are those given, and what belongs to the rows."""
+    means = {"IoU": 0.5, "truth error": 5.0, "L1": 0.1, "diversity": 0.5, **means}
+    flipped = torch.arange(n) < flips
+    columns = {
+        "flip rate": flipped.double(),
+        "NA": (torch.arange(n) % 10 < 10 * confirmed).double().where(flipped, math.nan),
+        **{column: mean * (1 + 0.5 * NOISE[:n]) for column, mean in means.items()},
+    }
+    columns["L1"] = columns["L1"].where(flipped, math.nan)
+    lines = []
+    for column, values in columns.items():
+        metric, variable = PLACES[column]
+        kept = [None if math.isnan(value) else value for value in values.tolist()]
+        lines.append({"metric": metric, "variable": variable, "values": kept, "reference": None})
+    without = [sfid + 0.01 * part if sfid is not None else None for part in range(10)]
+    together = {"sFID": sfid, "sFID without": without, "FID": sfid, "CD": 1.0, "enough": flips >= 20}
+    cost = {"processor": [seconds] * n, "forward": [60.0] * n, "backward": [0.0] * n, "retried": [0.0] * n}
+    content = {"about": {"method": name}, "asked": {"rows": n}, "machine": "a machine", "memory": memory, "folder": "f"}
+    return Result({**content, "cost": cost, "together": {str(n): together}, "lines": lines, "varied": []})
+
+
+def verdicts(*results):
+    lines = claims({found.name: found for found in results})[2:]
+    return {line.split(" | ")[0][2:]: line.rsplit(" | ", 1)[1][:-2] for line in lines}
+
+
+def test_differences_are_of_the_same_rows():
+    first, second = result("Agreed", IoU=0.52), result("MaskDiME", IoU=0.50)
+    found = difference(first, second, "IoU")
+    apart = math.hypot(first.value("IoU").half, second.value("IoU").half)
+    assert found.n == N
+    assert found.by == pytest.approx((0.02 * (1 + 0.5 * NOISE)).mean().item())
+    assert found.half < 0.1 * apart
+    assert better(first, second, "IoU") == "held"  # as the same rows are easy for both
+    assert better(second, first, "IoU") == "not held"
+    assert better(first, first, "IoU") == "undecided"
+    assert better(result("Agreed", L1=0.2), second, "L1") == "not held"  # less is better
+    few = difference(result("Agreed", flips=30), result("MaskDiME", flips=20), "L1")
+    assert few.n == 20
+    assert difference(result("Agreed", n=20), second, "IoU").n == 20
+    assert better(result("Agreed", n=9, IoU=0.9), second, "IoU") == "undecided"
+
+
+def test_few_discordant_rows_decide_nothing():
+    sure = [difference(result("Agreed"), result("MaskDiME", flips=N - by), "flip rate").sure for by in (3, 5, 6)]
+    assert sure == [False, False, True]
+    assert sign_test(6, 0) == pytest.approx(2 / 64)
+    assert sign_test(8, 1) == pytest.approx(20 / 512)
+    assert sign_test(0, 0) == sign_test(3, 3) == 1
+    tails = [sign_test(wins, 20 - wins) for wins in range(10, 21)]
+    assert all(more > less for more, less in pairwise(tails))
+
+
+def test_sets_are_compared_by_the_same_tenths():
+    first, second = result("Agreed", sfid=1.0), result("MaskDiME", sfid=1.001)
+    assert better(first, second, "sFID") == "held"  # both move together when a tenth is left out
+    second.together[str(N)]["sFID without"] = second.together[str(N)]["sFID without"][::-1]
+    assert better(first, second, "sFID") == "undecided"
+    few = result("MaskDiME", sfid=9.0, flips=10)
+    assert better(first, few, "sFID") == "undecided"
+    assert "(few)" in str(few.value("sFID"))
+    assert "(few)" not in str(few.value("CD"))
+    other = result("MaskDiME", n=30, sfid=9.0)  # there is no number of the first 30 rows of the first
+    assert better(first, other, "sFID") == "undecided"
+
+
+def test_equal_is_within_a_margin_and_better_is_better():
+    slow = result("DiME", flips=50)
+    assert as_good(slow, slow, "flip rate") == "held"
+    assert as_good(result("MaskDiME"), slow, "flip rate") == "held"
+    assert as_good(result("MaskDiME", flips=20), slow, "flip rate") == "not held"
+    assert as_good(result("MaskDiME", flips=49), slow, "flip rate") == "undecided"
+    assert MARGIN == 0.02
+    none = result("MaskDiME", flips=0)
+    assert as_good(none, none, "NA") == "undecided"
+
+
+def test_time_is_judged_by_how_many_times():
+    one = result("MaskDiME")
+    assert faster(one, result("DiME", seconds=20.0), "processor") == "held"
+    assert faster(one, result("DiME", seconds=19.9), "processor") == "not held"
+    said = [cheaper(one, result("DiME", seconds=seconds), "processor") for seconds in (1.2, 1.05, 0.95, 0.8)]
+    assert said == ["held", "undecided", "undecided", "not held"]
+
+
+def test_speed_counts_with_flips_and_places():
+    claim = "MaskDiME is at least 20 times faster than DiME, flips as often, and localises better"
+    slow = result("DiME", n=30, seconds=20.0, IoU=0.3)
+    assert verdicts(result("MaskDiME"), slow)[claim] == "held"
+    assert verdicts(result("MaskDiME", seconds=1.01), slow)[claim] == "not held"
+    assert verdicts(result("MaskDiME", flips=20), slow)[claim] == "not held"
+    assert verdicts(result("MaskDiME", IoU=0.3), slow)[claim] == "undecided"
+    (line,) = (line for line in claims({"MaskDiME": result("MaskDiME"), "DiME": slow}) if claim in line)
+    assert "processor: 30; flip rate: 30; IoU: 30" in line
+    assert "processor: 20.0 times, held" in line
+
+
+def test_claims_follow_the_numbers_and_say_of_how_many():
+    vanilla, smooth = result("SCE-LITE-HQ, vanilla", confirmed=0.4, flips=40), result("SCE-LITE-HQ, distilled")
+    open_ = result("SCE-LITE-HQ, distilled, no exclusion", diversity=0.2)
+    said = verdicts(vanilla, smooth, open_)
+    assert said["distilled gradients raise NA over vanilla ones"] == "held"
+    assert said["exclusion masks raise diversity"] == "held"
+    swapped = verdicts(result("SCE-LITE-HQ, vanilla"), result("SCE-LITE-HQ, distilled", confirmed=0.4))
+    assert swapped["distilled gradients raise NA over vanilla ones"] == "not held"
+    (line,) = (
+        line
+        for line in claims({r.name: r for r in (vanilla, smooth)})
+        if "over vanilla ones | SCE" in line and "| SCE-LITE-HQ, distilled |" in line
+    )
+    assert "| NA: 40 |" in line  # rows that both flip
+
+
+def test_what_is_not_measured_is_said():
+    said = verdicts(result("LDCE"))
+    assert len(said) > 8
+    assert set(said.values()) == {"not measured"}
+    lines = contest({"Agreed": result("Agreed")})
+    assert "not measured. Not measured: MaskDiME, SCE-LITE-HQ, distilled, FastDiME" in lines[-1]
+    assert "- Agreed, vanilla: not measured" in lines
+
+
+def test_the_contest_takes_a_win_and_no_loss():
+    own, other = result("Agreed"), result("MaskDiME")
+    assert not beaten(own, other)  # a tie is no win
+    assert not beaten(other, own)
+    assert beaten(result("Agreed", seconds=0.5), other)
+    assert not beaten(result("Agreed", seconds=0.5, IoU=0.4), other)
+    for lost in ({"L1": 0.2}, {"sfid": 2.0}, {"flips": 50}, {"confirmed": 0.5}, {"truth error": 6.0}, {"seconds": 2.0}):
+        won = {"IoU": 0.9} | lost
+        assert not beaten(result("Agreed", **won), other), lost
+        assert beaten(result("Agreed", IoU=0.9), other)
+
+
+def test_who_has_no_value_loses():
+    own, none = result("Agreed"), result("MaskDiME", flips=0, sfid=None)
+    assert mark(own, none, "NA") == "+"
+    assert mark(none, own, "NA") == "-"
+    assert mark(none, none, "NA") == ""
+    assert beaten(own, none)
+    assert not beaten(result("Agreed", flips=0, sfid=None, IoU=0.9), result("MaskDiME"))
+    for found in (own, none):  # photographs, where nobody knows the truth
+        for column in ("IoU", "truth error"):
+            del found.lines[PLACES[column]]
+    assert mark(own, none, "IoU") == ""
+    assert beaten(own, none)
+
+
+def test_the_overall_verdict():
+    every = {name: result(name) for name, method in METHODS.items() if method.published}
+    own = {"Agreed": result("Agreed", seconds=0.5), "Agreed, vanilla": result("Agreed, vanilla", IoU=0.4)}
+    lines = contest(own | every)
+    assert lines[-1] == f"**Agreed: beats all {len(every)} published rows.**"
+    assert f"- Agreed, vanilla: beats 0 of {len(every)} published rows" in lines
+    (line,) = (line for line in lines if line.startswith("| Agreed | MaskDiME |"))
+    assert " | 60 | " in line
+    assert "0.500 / 1.000 +" in line
+    assert line.endswith("| beaten |")
+    assert "so far" in contest(own | {"MaskDiME": every["MaskDiME"]})[-1]
+    assert contest(every | {"Agreed": result("Agreed")})[-1].startswith("**No combination of our own beats all")
+
+
+def test_verdicts_join():
+    assert joined(["held", "undecided"]) == "undecided"
+    assert joined(["undecided", "not held"]) == "not held"
+    assert joined(["held", "held"]) == "held"
+
+
+def test_the_table_says_of_how_many_rows():
+    lines = table({"Agreed": result("Agreed", flips=40, memory=3.2), "DiME": result("DiME", n=30)})
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (lines[0], *lines[2:])]
+    own, slow = (dict(zip(cells[0], row, strict=True)) for row in cells[1:])
+    assert (own["n"], own["flipped"], slow["n"]) == ("60", "40", "30")
+    assert own["NA"].startswith("0.900 ± ")
+    assert "of" not in own["NA"]
+    assert own["NAFR / flip rate"] == "-"
+    assert own["machine"] == "a machine"
+    assert own["peak memory, MB"] == "3"
+    (shared,) = table({"Agreed": result("Agreed")}, 30)[2:]
+    assert shared.split(" | ")[1] == "30"
