@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 	$(BIN)/causalcf demo $(if $(filter 1 true yes,$(TRAIN)),--train true)
 
 test: lint
-	$(BIN)/python -m pytest --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --durations=10
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
