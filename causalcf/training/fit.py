@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -92,7 +94,10 @@ class _Bar(L.Callback):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's remarks on hardware and on options that are chosen here."""
+    """Without Lightning's remarks on hardware and on options that are chosen here; a process told to end says so.
+
+    Lightning ends it at SIGTERM with status 0, and whatever came next in a script would go on without a model.
+    """
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -101,6 +106,8 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", module="lightning.*")
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
             yield
+    except SIGTERMException as end:
+        raise SystemExit(128 + signal.SIGTERM) from end
     finally:
         logger.setLevel(level)
 

@@ -143,6 +143,22 @@ def test_killed_by_the_system_it_goes_on(tmp_path, after):
     assert same(resumed, whole)
 
 
+def test_told_to_end_it_does_not_say_that_all_went_well(tmp_path, monkeypatch):
+    rows, real = make_rows(), M.SpatialDiffusion.loss
+
+    def told(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(M.SpatialDiffusion, "loss", told)
+        with pytest.raises(SystemExit) as end:
+            make_scm().fit(rows, folder=tmp_path / "cut", progress=False)
+    assert end.value.code == 143
+    whole = make_scm().fit(rows, folder=tmp_path / "whole", progress=False)
+    assert same(make_scm().fit(rows, folder=tmp_path / "cut", progress=False), whole)
+
+
 def test_a_finished_fit_is_taken_from_its_folder(tmp_path, monkeypatch):
     rows = make_rows()
     first = make_scm().fit(rows, folder=tmp_path, progress=False)
