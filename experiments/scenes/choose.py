@@ -17,7 +17,7 @@ from experiments.scenes.truth import Known, Truth
 
 @torch.no_grad()
 def choose(scene: Scene, models: Path, out: Path, rows: int, batch: int) -> None:
-    """Write `chosen.json`: the error of each size after one intervention over doing nothing, and the best of each.
+    """Write `chosen.json`: the error of each size after one intervention over that of doing nothing, and the best size.
 
     Args:
         scene: the scene.
@@ -37,8 +37,11 @@ def choose(scene: Scene, models: Path, out: Path, rows: int, batch: int) -> None
             except FloatingPointError:
                 continue
             lines = [report["error against the truth", action, "image"] for action in truth.single]
-            shares = [line.estimate.mean / line.reference.mean for line in lines if line.reference]
-            found.setdefault(name, {})[f"{size:g}"] = round(statistics.mean(shares), 4)
+            error, nothing = (
+                statistics.mean(line.estimate.mean for line in lines),
+                statistics.mean(line.reference.mean for line in lines if line.reference),
+            )
+            found.setdefault(name, {})[f"{size:g}"] = round(error / nothing, 4)
             print(name, size, found[name][f"{size:g}"], flush=True)
     best = {name: float(min(shares, key=shares.__getitem__)) for name, shares in found.items()}
     out.mkdir(parents=True, exist_ok=True)

@@ -108,10 +108,13 @@ class Result:
 
     @property
     def share(self) -> float:
-        """Error after one intervention over that of doing nothing, mean over the factors."""
-        return statistics.mean(
-            self.value("single", TRUTH, action).mean / self.nothing("single", action) for action in self.actions
-        )
+        """Error after one intervention over that of doing nothing, both means over the factors."""
+        return self.one.mean / statistics.mean(self.nothing("single", action) for action in self.actions)
+
+    def share_of(self, name: str) -> float:
+        """The same of one factor alone."""
+        action = f"do({name})"
+        return self.value("single", TRUTH, action).mean / self.nothing("single", action)
 
     @property
     def identity(self) -> Value:

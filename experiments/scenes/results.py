@@ -66,18 +66,21 @@ def table(measured: Measured) -> list[str]:
 
 
 def factors(measured: Measured) -> list[str]:
-    """The measured error of each factor that was intervened on, in its own unit, over the floor."""
+    """The measured error of each factor that was intervened on, in its own unit; and the error of the picture."""
     first = next(iter(next(iter(measured.values())).values()))
     names = list(first.scene.ranges)
     units = {name: getattr(first.scene.data.graph[name], "unit", "") or "" for name in names}
     head = ["method", *(f"do({name}): {name}{', ' + unit if unit else ''}" for name, unit in units.items())]
+    head += [f"do({name}): error / doing nothing" for name in names]
     lines = [row(head), "|" + "---|" * len(head)]
-    lines.append(row(["floor, on the true pictures", *(f"{first.floor(name):.2g}" for name in names)]))
+    nothing = (f"doing nothing {first.nothing('single', action):.2f}" for action in first.actions)
+    lines.append(row(["floor, on the true pictures", *(f"{first.floor(name):.2g}" for name in names), *nothing]))
     for name, results in measured.items():
         known = [found for found in results.values() if not found.failed]
         if known:
-            cells = [statistics.mean(found.hit(factor).mean for found in known) for factor in names]
-            lines.append(row([name, *(f"{cell:.4f}" for cell in cells)]))
+            cells = [f"{statistics.mean(found.hit(factor).mean for found in known):.4f}" for factor in names]
+            cells += [f"{statistics.mean(found.share_of(factor) for found in known):.3f}" for factor in names]
+            lines.append(row([name, *cells]))
     return lines
 
 

@@ -100,6 +100,23 @@ def test_shares_are_means_over_factors_and_seeds(scene, tmp_path):
     assert named["joint to sequence"] == "2.500 ± 0.000"
 
 
+def test_a_factor_that_hardly_shows_weighs_little(scene):
+    found = content(scene, OURS, 0.2)
+    first = next(iter(scene.ranges))
+    (line,) = (
+        line
+        for line in found["single"]["lines"]
+        if line["reference"] and line["action"] == f"do({first})" and line["variable"] == "image"
+    )
+    line["reference"] = {"mean": 0.1}
+    result, count = Result(scene, found), len(scene.ranges)
+    assert result.share_of(first) == pytest.approx(20)
+    assert result.share == pytest.approx(2 * count / (10 * (count - 1) + 0.1))
+    table = factors({OURS: {"0": result}})
+    assert table[2].split("|")[count + 2].strip() == "doing nothing 0.10"
+    assert table[3].split("|")[count + 2].strip() == "20.000"
+
+
 def test_claims_are_decided_row_by_row(scene, tmp_path):
     written(tmp_path, scene)
     text = "\n".join(claims(loaded(scene, tmp_path), DEFAULTS, 5))
@@ -184,7 +201,7 @@ def test_steps_and_factors_have_tables(scene, tmp_path):
     assert f"| {OURS} | 19.000 | 18.000 | 17.000 | 16.000 | 15.000 |" in text
     assert "Frechet distance, n = 4" in text
     assert "| the true pictures | 0.250 | 0.250 |" in text
-    assert "| floor, on the true pictures | 0.1 | 0.1 | 0.1 | 0.1 |" in factors(measured)
+    assert "| floor, on the true pictures | 0.1 | 0.1 | 0.1 | 0.1 |" in factors(measured)[2]
 
 
 def test_curves_show_each_step(scene, tmp_path):
