@@ -69,15 +69,16 @@ class NoiseSchedule(ABC):
         """The noisiest training step of a trajectory, unless told otherwise."""
         return self.last
 
-    def levels(self, steps: int, spacing: Spacing = "uniform", top: int | None = None) -> Levels:
-        """Choose S + 1 of the training steps, the first and `top` among them.
+    def levels(self, steps: int, spacing: Spacing = "uniform", top: int | None = None, bottom: int = 0) -> Levels:
+        """Choose S + 1 of the training steps, `bottom` and `top` among them.
 
         Args:
             steps: S, the number of network evaluations of one pass.
             spacing: "uniform" in t, "quadratic" in t (finer near the image), uniform in "log-snr", or "fine log-snr",
-                `log-snr_0 + s^(4/3) (log-snr_top - log-snr_0)` at s uniform in (0, 1), finer near the image.
+                `log-snr_bottom + s^(4/3) (log-snr_top - log-snr_bottom)` at s uniform in (0, 1), finer near the image.
             top: the noisiest training step; by default the last one with signal, or 99 % of T for the cosine, whose
                 capped end has no signal left to invert.
+            bottom: the training step with the least noise.
 
         Raises:
             ValueError: there are not that many distinct levels.
@@ -86,24 +87,30 @@ class NoiseSchedule(ABC):
         top = self.top if top is None else top
         if not 0 < top <= last:
             raise ValueError(f"schedule: expected 0 < top <= {last}, the last step with any signal, got top={top}")
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= top:
+        if isinstance(bottom, bool) or not isinstance(bottom, int) or not 0 <= bottom < top:
             raise ValueError(
-                f"schedule: steps={steps!r} do not fit between level 0 and level {top}; use 1 to {top} whole steps"
+                f"schedule: expected the lowest level to be a training step from 0 to {top - 1}, got {bottom!r}"
+            )
+        reach = top - bottom
+        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= reach:
+            raise ValueError(
+                f"schedule: steps={steps!r} do not fit between level {bottom} and level {top}; "
+                f"use 1 to {reach} whole steps"
             )
         part = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         if spacing == "uniform":
-            chosen = (part * top).round().long()
+            chosen = bottom + (part * reach).round().long()
         elif spacing == "quadratic":
-            chosen = (part**2 * top).round().long()
+            chosen = bottom + (part**2 * reach).round().long()
         elif spacing in ("log-snr", "fine log-snr"):
             part = part**FINE if spacing == "fine log-snr" else part
             half_log_snr = torch.log(trained.alpha / trained.sigma)
-            wanted = half_log_snr[0] + part * (half_log_snr[top] - half_log_snr[0])
-            chosen = torch.searchsorted(-half_log_snr, -wanted).clamp(max=top)
+            wanted = half_log_snr[bottom] + part * (half_log_snr[top] - half_log_snr[bottom])
+            chosen = torch.searchsorted(-half_log_snr, -wanted).clamp(min=bottom, max=top)
         else:
             raise ValueError(f"schedule: expected spacing in {get_args(Spacing)}, got {spacing!r}")
         index = torch.arange(steps + 1)
-        chosen = torch.maximum(chosen, index)  # close to the image the training steps may lie too far apart
+        chosen = torch.maximum(chosen, bottom + index)  # close to the image the training steps may lie too far apart
         chosen = (chosen - index).cummax(0).values + index
         chosen = torch.minimum(chosen, top - steps + index)
         return Levels(trained.timestep[chosen], trained.alpha[chosen], trained.sigma[chosen])

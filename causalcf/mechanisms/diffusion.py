@@ -66,11 +66,15 @@ class Diffusion(ImageMechanism):
         blocks: residual blocks at each resolution.
         attention: whether the coarsest resolution attends to itself.
         patch: side of the squares of pixels that the UNet takes as one; 2 saves the finest resolution.
+        refine: channels of a shallow network behind it that sees pixels, which takes away the noise that does not pass
+            through large patches; 0 for none.
         schedule: "linear" or "cosine".
         prediction: what the network outputs, "epsilon", "v", "x0", or "scaled", which is v for data of spread 1/4 and
             suits large patches.
         steps: noise levels visited by abduction, and by prediction.
         spacing: of these levels, "uniform", "quadratic", "log-snr" or "fine log-snr", for few steps.
+        lowest: the training step where trajectories begin and end. At levels whose noise the network cannot tell from
+            the image, abduction loses it; begin above them, at a step where it can.
         solver: how both directions are taken: "ddim" with fixed-point inversion; "explicit ddim", whose inversion takes
             the first-order guess; "2m", of second order, for few steps; "bidirectional ddim", "belm" or "edict", which
             are reversible.
@@ -102,10 +106,12 @@ class Diffusion(ImageMechanism):
         blocks: int = 1,
         attention: bool = False,
         patch: int = 1,
+        refine: int = 0,
         schedule: Kind = "linear",
         prediction: Literal["epsilon", "v", "scaled", "x0"] = "epsilon",
         steps: int = 50,
         spacing: Spacing = "log-snr",
+        lowest: int = 0,
         solver: Literal["ddim", "explicit ddim", "2m", "bidirectional ddim", "belm", "edict"] = "ddim",
         replay: bool = False,
         passes: int = 8,
@@ -145,9 +151,12 @@ class Diffusion(ImageMechanism):
                 f"{kind}: omega={omega} needs a trained null token, but null_probability=0 never trains it; "
                 "set null_probability=0.1 and train again, or omega=1"
             )
+        if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
+            raise ValueError(f"{kind}: expected a whole number of channels refine >= 0, got {refine!r}")
         FixedPoint(passes, tolerance)
-        Schedule(schedule).levels(steps, spacing)
+        Schedule(schedule).levels(steps, spacing, bottom=lowest)
         self.widths, self.blocks, self.attention, self.patch = tuple(widths), blocks, attention, patch
+        self.refine, self.lowest = refine, lowest
         self.schedule: Kind = schedule
         self.spacing: Spacing = spacing
         self.prediction, self.steps = prediction, steps
@@ -163,6 +172,8 @@ class Diffusion(ImageMechanism):
             **{name: getattr(self, name) for name in ("steps", "spacing", "solver", "replay", "passes")},
             **{name: getattr(self, name) for name in ("tolerance", "omega", "reference", "inversion")},
             **{name: getattr(self, name) for name in ("null_probability", "precision", "compiled")},
+            # a model without these is told as it was before they were known
+            **{name: value for name in ("refine", "lowest") if (value := getattr(self, name))},
             "recipe": recipe_config(self.recipe),
         }
 
@@ -177,6 +188,7 @@ class Diffusion(ImageMechanism):
             self.blocks,
             self.attention,
             self.patch,
+            self.refine,
         )
         if self.compiled:
             self.network.compile()
@@ -277,7 +289,7 @@ class Diffusion(ImageMechanism):
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def _denoiser(self) -> Denoiser:
-        levels = Schedule(self.schedule).levels(self.steps, self.spacing)
+        levels = Schedule(self.schedule).levels(self.steps, self.spacing, bottom=self.lowest)
         return Denoiser(self.network, PREDICTIONS[self.prediction], levels)
 
     def condition(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch features"]:

@@ -129,8 +129,8 @@ class LedDiffusion(Diffusion):
             `scm.using(image=nscm.mechanism("image").leading(scm.mechanism("image")))`
         """
         self._check(generator)
-        network = ("widths", "blocks", "attention", "patch", "prediction", "null_probability")
-        options = {name: value for name, value in generator.config().items() if name in network}
+        network = ("widths", "blocks", "attention", "patch", "refine", "prediction", "null_probability")
+        options = {name: getattr(generator, name) for name in network}
         made = type(self)(**{**self.config(), **options}).build(self.variable, self.parents)
         made.to(self.device, self.dtype)
         own = {name: part for name, part in self.state_dict().items() if not name.startswith("network.")}

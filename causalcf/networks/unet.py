@@ -10,6 +10,7 @@ from diffusers import UNet2DModel
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from causalcf.networks.refinement import Refinement
 from causalcf.networks.sides import coarsest
 
 GROUPS = 8  # of channels that are normalised together
@@ -30,6 +31,7 @@ class ConditionalUNet(nn.Module):
         blocks: residual blocks at each resolution.
         attention: whether the coarsest resolution attends to itself.
         patch: side of the squares of pixels that are folded into channels before the network, and unfolded behind it.
+        refine: channels of a shallow network at full resolution behind it; 0 for none.
     """
 
     place: Tensor
@@ -43,6 +45,7 @@ class ConditionalUNet(nn.Module):
         blocks: int = 1,
         attention: bool = False,
         patch: int = 1,
+        refine: int = 0,
     ) -> None:
         super().__init__()
         coarsest("UNet", size, len(widths), patch)
@@ -67,6 +70,7 @@ class ConditionalUNet(nn.Module):
             norm_num_groups=GROUPS,
             add_attention=attention,
         )
+        self.refine = Refinement(channels, refine) if refine else None
 
     def forward(
         self,
@@ -78,7 +82,8 @@ class ConditionalUNet(nn.Module):
         folded = nn.functional.pixel_unshuffle(x, self.patch)
         seen = torch.cat([folded, self.place.to(x.dtype).expand(len(x), -1, -1, -1)], dim=1)
         output = self.unet(seen, timestep, class_labels=self.embed(condition)).sample
-        return nn.functional.pixel_shuffle(output, self.patch)
+        output = nn.functional.pixel_shuffle(output, self.patch)
+        return output if self.refine is None else self.refine(x, output, timestep)
 
     def train(self, mode: bool = True) -> Self:
         """Also lay out the weights: with channels last, CPUs take a fifth less time, but not in training."""

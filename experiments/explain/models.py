@@ -33,6 +33,7 @@ def model(graph: cf.CausalGraph, steps: int | None = None) -> cf.SCM:
     network = M.SpatialDiffusion(
         widths=(64, 128),
         patch=2 if of_codes else 4,
+        refine=16,
         attention=True,
         schedule="cosine",
         prediction="scaled",

@@ -15,7 +15,7 @@ from causalcf.mechanisms import Recipe
 from experiments.scenes.scene import Scene, Structure
 
 IMAGE = Recipe(
-    steps=3000, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+    steps=2000, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
 )
 VARIATIONAL = Recipe(
     steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.01, clip=50.0, ema=0.999, checkpoint=500
@@ -41,11 +41,13 @@ def model(scene: Scene, graph: cf.CausalGraph, kind: str = "nscm", steps: int | 
         image = M.NSCMDiffusion(
             widths=(64, 128),
             patch=4,
+            refine=16,
             attention=True,
             schedule="cosine",
             prediction="scaled",
             solver="2m",
             steps=24,
+            lowest=60,
             projector=(32, 64, 64, 128),
             recipe=IMAGE if steps is None else IMAGE.but(steps=steps),
         )

@@ -54,6 +54,26 @@ def test_steps_that_do_not_fit_are_refused(steps):
         Schedule().levels(10, top=1000)
 
 
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic", "log-snr", "fine log-snr"])
+@pytest.mark.parametrize("steps", [1, 7, 50, 930])
+def test_levels_may_begin_above_the_image(spacing, steps):
+    levels = Schedule("cosine").levels(steps, spacing, bottom=60)
+    assert levels.timestep[[0, -1]].tolist() == [60, 990]
+    assert (levels.timestep.diff() > 0).all()
+    torch.testing.assert_close(levels.alpha**2, Schedule("cosine").alpha_bar[levels.timestep])
+    if spacing == "log-snr" and steps == 7:
+        gaps = (levels.alpha / levels.sigma).log().diff()
+        assert gaps.max() / gaps.min() < 1.1
+
+
+@pytest.mark.parametrize("bottom", [-1, 999, 2.0, True])
+def test_a_lowest_level_that_is_none_is_refused(bottom):
+    with pytest.raises(ValueError, match="lowest level to be a training step from 0 to 998"):
+        Schedule().levels(10, bottom=bottom)
+    with pytest.raises(ValueError, match="between level 900 and level 999; use 1 to 99 whole steps"):
+        Schedule().levels(100, bottom=900)
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="'linear' or 'cosine'"):
         Schedule("quartic")  # type: ignore[arg-type]

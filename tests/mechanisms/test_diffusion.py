@@ -61,6 +61,30 @@ def test_an_image_without_spread_is_abducted_as_noise_of_unit_spread(rows):
     torch.testing.assert_close(mechanism.predict(noise, rows[1]), image, atol=1e-8, rtol=0)
 
 
+def test_a_network_that_does_not_see_little_noise_is_asked_above_it(rows):
+    """Exact at the training steps from 100 on, and blind below, where trajectories lose the noise they begin with."""
+    image = torch.full((N, 1, 8, 8), 0.25, dtype=torch.float64)
+
+    class Blind(torch.nn.Module):
+        null = torch.zeros(1)
+
+        def forward(self, x, timestep, condition):
+            share = Schedule("linear").alpha_bar[timestep].reshape(-1, 1, 1, 1)
+            known = (x - share.sqrt() * (2 * 0.25 - 1)) / (1 - share).sqrt()
+            return torch.where(timestep.reshape(-1, 1, 1, 1) < 100, 0.0, known)
+
+    spreads = {}
+    for lowest in (0, 100):
+        mechanism = built(M.SpatialDiffusion, solver="2m", lowest=lowest)
+        mechanism.network = Blind()
+        noise = mechanism.abduct(image, rows[1], UNITS, "x")
+        spreads[lowest] = noise["u"].std().item()
+        assert mechanism.config().get("lowest", 0) == lowest
+    torch.testing.assert_close(mechanism.predict(noise, rows[1]), image, atol=1e-6, rtol=0)
+    assert spreads[0] < 0.3
+    assert 0.8 < spreads[100] < 1.2
+
+
 def test_drawn_noise_ends_at_the_image_the_network_means(rows):
     mechanism = built(M.SpatialDiffusion, solver="2m")
     drawn = mechanism.noise(UNITS, "x")
