@@ -26,7 +26,7 @@ class DiffSCM(LedDiffusion):
     "Diffusion causal models for counterfactual estimation" (2022), https://arxiv.org/abs/2202.10166.
 
     Args:
-        by: what leads prediction, the "classifier", or the "parents" as in `SpatialDiffusion`.
+        by: what leads prediction, the "classifier", or the "parents" as in `SpatialDiffusion`, or "both".
         scale: "constant", as published; or "empirical" or "ancestral", which adjust themselves.
         size: its multiplier; published values are 0.7 to 1 for digits.
         limit: the longest pull, in standard deviations of the level's noise.
@@ -35,12 +35,12 @@ class DiffSCM(LedDiffusion):
         options: those of `Diffusion`.
     """
 
-    leaders = ("classifier", "parents")
+    leaders = ("classifier", "parents", "both")
     forms = ("constant", "empirical", "ancestral")
 
     def __init__(
         self,
-        by: Literal["classifier", "parents"] = "classifier",
+        by: Literal["classifier", "parents", "both"] = "classifier",
         scale: Form = "constant",
         size: float = 1.0,
         limit: float = 3.0,

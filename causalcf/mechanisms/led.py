@@ -32,6 +32,9 @@ SCALES: dict[str, type[Balanced | Empirical | Ancestral | Constant]] = {
 }
 
 
+TOLD = ("parents", "both")  # of what leads, that by which the generator is told the parents
+
+
 def number(value: object) -> bool:
     """Whether it is a real number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -41,7 +44,7 @@ class LedDiffusion(Diffusion):
     r"""Abduction inverts the generator without a condition; prediction pulls every step towards the parents.
 
     The generator is also told the parents in some of the training rows, so that the same weights can be asked by
-    classifier-free guidance instead, `by="parents"`.
+    classifier-free guidance instead, `by="parents"`, or told and led, `by="both"`.
 
     Args:
         by: what leads prediction, one of `leaders`.
@@ -77,7 +80,7 @@ class LedDiffusion(Diffusion):
             raise ValueError(f"{kind}: expected scale in {list(self.forms)}, got {scale!r}")
         if not (number(size) and number(limit) and 0 <= size < math.inf and limit > 0):
             raise ValueError(f"{kind}: expected a finite size >= 0 and limit > 0, got {size!r} and {limit!r}")
-        if by != "parents" and self.omega != 1:
+        if self.omega != 1 and by not in TOLD:
             raise ValueError(f"{kind}: omega={self.omega} is of by='parents'; the {by} is scaled by size")
         self.by, self.scale, self.size, self.limit = by, scale, size, limit
         self.projector_widths = tuple(projector)
@@ -102,14 +105,19 @@ class LedDiffusion(Diffusion):
         return share.sqrt().to(value.dtype) * (2 * value - 1) + (1 - share).sqrt().to(value.dtype) * e, timestep
 
     def condition(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch features"]:  # noqa: D102
-        if self.by != "parents":
+        if not self.told:
             return self._nothing(len(noise["u"]))
         if not next(self.network.embed.parameters()).any():
             raise ValueError(
-                f"{type(self).__name__}: by='parents' asks the generator, which was trained without parents; lead it "
+                f"{type(self).__name__}: by={self.by!r} asks the generator, which was trained without parents; lead it "
                 f"by={self.leaders[0]!r}"
             )
         return super().condition(noise, parents)
+
+    @property
+    def told(self) -> bool:
+        """Whether the generator is told the parents."""
+        return self.by in TOLD
 
     def _nothing(self, rows: int) -> Tensor:
         return self.network.null.expand(rows, -1)
@@ -172,9 +180,9 @@ class LedDiffusion(Diffusion):
                 f"{kind}.leading: the generator is asked without parents and without a code, which this {other} was "
                 "not trained for; give a SpatialDiffusion with null_probability=0.1"
             )
-        if not generator.parents and self.by == "parents":
+        if not generator.parents and self.told:
             raise ValueError(
-                f"{kind}.leading: by='parents' asks the generator, and this {other} has no parents; lead it "
+                f"{kind}.leading: by={self.by!r} asks the generator, and this {other} has no parents; lead it "
                 f"by={self.leaders[0]!r}"
             )
         if generator.parents and not self.features.agrees(generator.features):
@@ -186,9 +194,9 @@ class LedDiffusion(Diffusion):
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Invert the generator without a condition, and keep the factual parents."""
         factual = self.features(parents, len(value))
-        if self.by == "parents":
-            return self._inverted(value, factual, parents, units, key)[0]
-        return self._inverted(value, self._nothing(len(value)), parents, units, key, {"f": factual})[0]
+        known = {} if self.by == "parents" else {"f": factual}
+        condition = factual if self.told else self._nothing(len(value))
+        return self._inverted(value, condition, parents, units, key, known)[0]
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:  # noqa: D102
         before = replace(self.pulls)

@@ -36,7 +36,8 @@ class NSCMDiffusion(LedDiffusion):
         structure: factor -> the factors it listens to, one that is not named listens to none. None takes the edges of
             the SCM's graph, other edges than those are logged. "learned" learns soft gates under an acyclicity penalty,
             which stay half open where equations have no noise: let `cf.discover` propose a graph instead.
-        by: what leads prediction, the "nscm", or the "parents" as in `SpatialDiffusion`.
+        by: what leads prediction, the "nscm", or the "parents" as in `SpatialDiffusion`, or "both": the generator is
+            told the factors, and what it draws is led to them as well.
         scale: the form of `lambda_t`: "balanced" a priori by the norm of the Jacobian, "empirical" by that of the
             gradient, "ancestral" by the step's variance, or "constant".
         size: its multiplier.
@@ -49,13 +50,13 @@ class NSCMDiffusion(LedDiffusion):
         options: those of `Diffusion`.
     """
 
-    leaders = ("nscm", "parents")
+    leaders = ("nscm", "parents", "both")
     trained = LedDiffusion.trained | {"structure"}
 
     def __init__(
         self,
         structure: Mapping[str, Sequence[str]] | Literal["learned"] | None = None,
-        by: Literal["nscm", "parents"] = "nscm",
+        by: Literal["nscm", "parents", "both"] = "nscm",
         scale: Form = "balanced",
         size: float = 1.0,
         limit: float = 3.0,

@@ -16,11 +16,13 @@ from experiments.scenes.scene import Scene, Structure
 
 Rows = dict[str, Tensor]
 OURS, FREE, CLASSIFIER, CONSTANT = "balanced", "parents", "Diff-SCM", "constant"
+BOTH = "told and led"
 SIZES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)  # of the sweep of balanced scales; 0 does not lead at all
 CONSTANTS = (0.003, 0.01, 0.03, 0.1, 0.3)
 CLASSIFIERS = (0.003, 0.01, 0.03, 0.1, 0.3)
 OMEGAS = (1.0, 1.5, 2.0)
-DEFAULTS = {OURS: 0.3, CONSTANT: 0.03, CLASSIFIER: 0.03, FREE: 1.5, "empirical": 0.1, "ancestral": 0.03}
+TOGETHER = (0.01, 0.03, 0.1)
+DEFAULTS = {OURS: 0.3, BOTH: 0.03, CONSTANT: 0.03, CLASSIFIER: 0.03, FREE: 1.5, "empirical": 0.1, "ancestral": 0.03}
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def swept(name: str, size: float) -> Method:
         return parents(size)
     if name == CLASSIFIER:
         return Method(lambda scm, scene, rows: classified(scm, size=size))
+    if name == BOTH:
+        return options(by="both", scale=OURS, size=size)
     return options(scale=name, size=size, **({"stop": 0.5} if name in ("empirical", "ancestral") else {}))
 
 
@@ -76,7 +80,7 @@ def titled(name: str, size: float) -> str:
     return f"{name}, omega {size:g}" if name == FREE else f"{name}, size {size:g}"
 
 
-SWEPT = {OURS: SIZES, CONSTANT: CONSTANTS, CLASSIFIER: CLASSIFIERS, FREE: OMEGAS}
+SWEPT = {OURS: SIZES, BOTH: TOGETHER, CONSTANT: CONSTANTS, CLASSIFIER: CLASSIFIERS, FREE: OMEGAS}
 ALSO = {"empirical": (0.03, 0.1, 0.3), "ancestral": (0.01, 0.03, 0.1)}  # chosen among, but not shown as sweeps
 
 
@@ -92,7 +96,7 @@ def methods(best: dict[str, float]) -> dict[str, Method]:
         best: the sizes that were chosen on validation rows.
     """
     own = {"scale": OURS, "size": best[OURS]}
-    found = {titled(name, best[name]): swept(name, best[name]) for name in (OURS, FREE, CONSTANT, CLASSIFIER)}
+    found = {titled(name, best[name]): swept(name, best[name]) for name in (OURS, BOTH, FREE, CONSTANT, CLASSIFIER)}
     found["CausalVAE"] = Method(lambda scm, scene, rows: scm, kind="causal-vae")
     found["balanced, no equations"] = graph(lambda scene, rows: {}, **own)
     found["balanced, wrong graph"] = graph(lambda scene, rows: scene.wrong, **own).alone()
@@ -102,6 +106,7 @@ def methods(best: dict[str, float]) -> dict[str, Method]:
     for name in (OURS, CONSTANT):
         found |= {titled(name, size): swept(name, size).alone() for size in SWEPT[name] if size != best[name]}
     found["balanced, searched graph"] = graph(searched, **own).alone()
+    found["balanced, from the lowest level"] = options(**own, lowest=0).alone()
     found["balanced, one probe"] = options(**own, probes=1).alone()
     found["balanced, replay"] = options(**own, replay=True).alone()
     found |= {titled(name, best[name]): swept(name, best[name]).alone() for name in ALSO}

@@ -12,6 +12,7 @@ from experiments.scenes.results import COLUMNS, curves, factors, per_step, table
 from experiments.scenes.scene import FLOW, PENDULUM
 
 OURS, CONSTANT, FREE = "balanced, size 0.3", "constant, size 0.03", "parents, omega 1.5"
+BOTH = "told and led, size 0.03"
 WIGGLE = (-0.5, 0.5, -0.25, 0.25)
 
 
@@ -129,16 +130,19 @@ def test_claims_are_decided_row_by_row(scene, tmp_path):
 def test_growth_is_that_of_the_error_itself(scene, tmp_path):
     # relative to doing nothing, whose error grows, the steeper one would fall
     written(tmp_path, scene, **{OURS: {"growth": 3.0}, FREE: {"growth": 2.0}})
-    (row,) = (line for line in claims(loaded(scene, tmp_path), DEFAULTS, 5) if "grows slower" in line)
+    row, other = (line for line in claims(loaded(scene, tmp_path), DEFAULTS, 5) if "grows slower" in line)
     assert "1.000 ± 0.000" in row
     assert row.endswith("| not held |")
+    assert BOTH in other
+    assert other.endswith("| not measured |")
 
 
 def test_claims_are_held_only_in_all_seeds(scene, tmp_path):
     written(tmp_path, scene)
     written(tmp_path, scene, "1", **{FREE: {"share": 0.05}})
-    (row,) = (line for line in claims(loaded(scene, tmp_path), DEFAULTS, 5) if "than classifier-free" in line)
-    assert row.endswith("| not held |")
+    rows = [line for line in claims(loaded(scene, tmp_path), DEFAULTS, 5) if "than classifier-free" in line]
+    assert rows[0].endswith("| not held |")
+    assert all(row.endswith("| not measured |") for row in rows[1:])
 
 
 def results(scene, *points):

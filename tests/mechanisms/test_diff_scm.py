@@ -89,7 +89,7 @@ def test_abduction_reads_no_parents(rows):
     ("options", "message"),
     [
         ({"scale": "balanced"}, r"DiffSCM: expected scale in \['constant', 'empirical', 'ancestral'\], got 'balanced'"),
-        ({"by": "nscm"}, "DiffSCM: expected by='classifier' or 'parents', got 'nscm'"),
+        ({"by": "nscm"}, "DiffSCM: expected by='classifier' or 'parents' or 'both', got 'nscm'"),
         ({"limit": 0.0}, "expected a finite size >= 0 and limit > 0"),
         ({"size": float("nan")}, "expected a finite size >= 0 and limit > 0, got nan"),
         ({"omega": 2.0}, "omega=2.0 is of by='parents'; the classifier is scaled by size"),

@@ -209,6 +209,23 @@ def test_asked_by_the_parents_it_is_a_conditional_model(rows):
     assert not torch.equal(noise["u"], mechanism.abduct(image, other, UNITS, "x")["u"])
 
 
+def test_told_and_led_it_is_pulled_from_what_it_is_told(rows):
+    image, parents = rows
+    other = {name: value + 1 for name, value in parents.items()}
+    told = built().but(by="parents")
+    noise = told.abduct(image, parents, UNITS, "x")
+    both = built().but(by="both", size=0.0)
+    held = both.abduct(image, parents, UNITS, "x")
+    assert torch.equal(held["u"], noise["u"])
+    torch.testing.assert_close(both.predict(held, other), told.predict(noise, other))
+    led, free = both.but(size=0.3), built().but(size=0.3)
+    assert not torch.allclose(led.predict(held, other), told.predict(noise, other), atol=1e-4)
+    assert not torch.allclose(led.predict(held, other), free.predict(held, other), atol=1e-4)
+    again = led.but(replay=True)
+    torch.testing.assert_close(again.predict(again.abduct(image, parents, UNITS, "x"), parents), image)
+    assert led.but(omega=2.0).omega == 2
+
+
 def test_equations_listen_to_their_causes_alone():
     mask = torch.tensor([[0, 0, 0], [0, 0, 0], [1, 1, 0]])
     equations = Equations(3, mask)
@@ -259,7 +276,7 @@ def test_cycles_are_counted():
         ({"size": "big"}, "expected a finite size >= 0 and limit > 0, got 'big'"),
         ({"limit": "long"}, "got 1.0 and 'long'"),
         ({"scale": "big"}, "expected scale in"),
-        ({"by": "both"}, "expected by='nscm' or 'parents'"),
+        ({"by": "all"}, "expected by='nscm' or 'parents' or 'both'"),
         ({"size": -1.0}, "expected a finite size >= 0"),
         ({"size": float("nan")}, "expected a finite size >= 0"),
         ({"size": float("inf")}, "expected a finite size >= 0"),
