@@ -178,6 +178,9 @@ class Mechanism(nn.Module, ABC):
     def calibrate(self, value: Tensor, parents: Parents) -> None:
         """Take from the training rows what has a closed form: scales, frequencies, least squares."""
 
+    def settle(self, value: Tensor, parents: Parents) -> None:
+        """Measure on training rows, after training, what depends on the weights it ended with."""
+
     @property
     def known(self) -> bool:
         """Whether its options say everything, so that nothing is to be fitted."""

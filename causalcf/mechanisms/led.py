@@ -18,7 +18,7 @@ from causalcf.diffusion.guidance import Guidance
 from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
-from causalcf.networks.projector import Projector
+from causalcf.networks.projector import LEVELS, Projector
 from causalcf.units import Units
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ SCALES: dict[str, type[Balanced | Empirical | Ancestral | Constant]] = {
 }
 
 
+SETTLING = 512  # training rows behind the projector's spreads
 TOLD = ("parents", "both")  # of what leads, that by which the generator is told the parents
 
 
@@ -96,10 +97,25 @@ class LedDiffusion(Diffusion):
         length = Schedule(self.schedule).length
         self.projector = Projector(channels, (height, width), self.features.width, self.projector_widths, length)
 
-    def _noised(self, value: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Images in [-1, 1] at uniform training steps, and these; for what reads noisy images."""
+    @torch.no_grad()
+    def settle(self, value: Tensor, parents: Parents) -> None:
+        """Measure by how much the projector is off at each level; as weights of the loss its spreads lag far behind."""
+        value = value[:SETTLING]
+        factors = self.features({name: z[:SETTLING] for name, z in parents.items()}, len(value))
+        generator = torch.Generator(value.device).manual_seed(0)
+        for level in range(LEVELS):
+            x, timestep = self._noised(value, generator, level)
+            error = factors - self.projector(x, timestep)
+            self.projector.log_spread[level] = error.square().mean(0).sqrt().clamp_min(1e-6).log()
+
+    def _noised(
+        self, value: Tensor, generator: torch.Generator | None, level: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Images in [-1, 1] at uniform training steps, of one level or all, and these; for what reads noisy images."""
         alpha_bar = Schedule(self.schedule).alpha_bar.to(value.device)
-        timestep = torch.randint(len(alpha_bar), (len(value),), generator=generator, device=value.device)
+        first, last = (0, LEVELS) if level is None else (level, level + 1)
+        first, last = (part * len(alpha_bar) // LEVELS for part in (first, last))
+        timestep = torch.randint(first, last, (len(value),), generator=generator, device=value.device)
         e = torch.randn(value.shape, generator=generator, device=value.device, dtype=value.dtype)
         share = alpha_bar[timestep].reshape(-1, 1, 1, 1)
         return share.sqrt().to(value.dtype) * (2 * value - 1) + (1 - share).sqrt().to(value.dtype) * e, timestep

@@ -157,9 +157,9 @@ def fit_mechanism(
         if val is not None:
             held = val if image else _Columns(val.columns(needed))
         train_until_done(Training(mechanism, name, parents, data, held, seed, folder), progress)
-    mechanism.to(device, dtype)
+    mechanism.to(device, dtype).eval()
+    mechanism.settle(sample[name].to(device), {parent: sample[parent].to(device) for parent in parents})
     mechanism.fitted = True
-    mechanism.eval()
     keep(mechanism, result)
 
 

@@ -84,12 +84,12 @@ def test_every_method_is_measured(folder):
         assert ("abducted again" in content) == (every[name].main and "failed" not in content)
     failed = [name for name, content in found.items() if "failed" in content]
     assert set(failed) <= {"balanced, size 30, no limit"}
-    ours = found["balanced, size 0.3"]
+    ours = found["balanced, size 0.1"]
     actions = {line["action"] for line in ours["together"]["lines"]}
     assert actions == {"step 1", "step 2"}
     assert ours["evaluations"]["vectors"] == 2 * 5
     assert ours["evaluations"]["read in prediction"] == 2
-    assert found["constant, size 0.03"]["evaluations"]["vectors"] == 2
+    assert found["constant, size 0.001"]["evaluations"]["vectors"] == 2
     assert found["balanced, one probe"]["evaluations"]["vectors"] == 2 * 2
     assert found["balanced, replay"]["evaluations"]["read"] > 2
     assert ours["single"]["pulls"]["count"] == N * 2 * 5  # four interventions, and doing nothing
@@ -101,7 +101,7 @@ def test_every_method_is_measured(folder):
     assert written >= {"table.md", "steps.md", "claims.md", "curves.png", "strips"}
     table = (folder / "results" / "table.md").read_text()
     assert all(f"| {name} |" in table for name in every)
-    assert (folder / "results" / "strips" / "balanced--size-0.3.png").stat().st_size > 1000
+    assert (folder / "results" / "strips" / "balanced--size-0.1.png").stat().st_size > 1000
 
 
 def test_what_was_asked_in_the_same_way_is_kept(folder):
@@ -127,7 +127,7 @@ def test_an_explosion_is_a_result(folder, monkeypatch):
         raise FloatingPointError("the gradient of the factors read is not finite")
 
     monkeypatch.setattr(evaluate.Measured, "single", explode)
-    found = measured(folder, only=["balanced, size 0.3"])["balanced--size-0.3.json"]
+    found = measured(folder, only=["balanced, size 0.1"])["balanced--size-0.1.json"]
     assert found["failed"] == "gradient explosion: the gradient of the factors read is not finite"
     assert "gradient explosion" in (folder / "results" / "table.md").read_text()
 

@@ -209,6 +209,37 @@ def test_asked_by_the_parents_it_is_a_conditional_model(rows):
     assert not torch.equal(noise["u"], mechanism.abduct(image, other, UNITS, "x")["u"])
 
 
+def test_spreads_are_the_errors_after_training(rows, monkeypatch):
+    image, parents = rows
+    mechanism = built()
+    factors = mechanism.features(parents, N)
+
+    def off(x, timestep):
+        return factors + (0.1 + timestep[:, None] / 1000) * torch.tensor([1.0, -1.0, 2.0])
+
+    monkeypatch.setattr(mechanism.projector, "forward", off)
+    mechanism.settle(image, parents)
+    for step in (10, 460, 990):
+        expected = (0.1 + step / 1000) * torch.tensor([1.0, 1.0, 2.0]).double()
+        found = mechanism.projector.spread(torch.tensor([step]))[0]
+        torch.testing.assert_close(found, expected, atol=0.08, rtol=0)
+
+
+def test_a_fit_measures_the_spreads_it_ends_with(rows):
+    image, parents = rows
+    graph = cf.CausalGraph("a, b, c -> x", **PARENTS, x=cf.Image(1, 8, 8))
+    options = {"structure": STRUCTURE, "widths": (8, 8), "projector": (8, 8), "recipe": M.Recipe(steps=2, batch=4)}
+    known = {name: M.Gaussian(weights={}) for name in PARENTS}
+    data = {"x": image.float(), **{name: value.float() for name, value in parents.items()}}
+    fitted = cf.SCM(graph, {**known, "x": M.NSCMDiffusion(**options)}).fit(data, progress=False).mechanism("x")
+    found = fitted.projector.log_spread.clone()
+    with torch.no_grad():
+        fitted.projector.log_spread.fill_(0.0)
+    fitted.settle(data["x"], {name: data[name] for name in PARENTS})
+    torch.testing.assert_close(fitted.projector.log_spread, found)
+    assert found.abs().min() > 0
+
+
 def test_told_and_led_it_is_pulled_from_what_it_is_told(rows):
     image, parents = rows
     other = {name: value + 1 for name, value in parents.items()}
