@@ -1,5 +1,6 @@
 """What the benchmarks count and measure, on models small enough to know what it should be."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.data import MorphoDigits
-from experiments.benchmarks import evaluations, memory
+from experiments.benchmarks import evaluations, memory, trajectory
 
 LEVELS = 25
 READ = {"reading": 11, "omega": 13}  # levels at which signal outweighs noise twice, or at all
@@ -104,3 +105,22 @@ def test_replay_alone_holds_an_image_of_every_level(tmp_path, rows):
     assert short > image
     assert long - short < 0.5 * (many - few) * image
     assert kept - long > 1.5 * many * image
+
+
+def test_everything_is_timed_against_something(tmp_path, monkeypatch):
+    timed = []
+
+    def ratio(first, second):
+        second()
+        timed.append(first)
+        return 2.0
+
+    monkeypatch.setattr(trajectory, "ratio", ratio)
+    trajectory.main(rows=1, batches=[3], out=tmp_path / "found.json")
+    timed[0]()  # rows of the other batch size, of which twice the time means 3 / 2 of the rows
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["rows per second over those of batch 1"] == {"3": 1.5}
+    assert found["calls of 25 guided steps"] == 25
+    assert found["rows of the calls of 25 guided steps"] == [2]
+    assert found["composition, grey levels"]["float32"] < found["composition, grey levels"]["bfloat16"]
+    assert len(timed) == 5
