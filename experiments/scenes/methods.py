@@ -18,11 +18,11 @@ Rows = dict[str, Tensor]
 OURS, FREE, CLASSIFIER, CONSTANT = "balanced", "parents", "Diff-SCM", "constant"
 BOTH = "told and led"
 SIZES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the sweep of balanced scales; 0 does not lead at all
-CONSTANTS = (0.0001, 0.0003, 0.001, 0.003, 0.01)
-CLASSIFIERS = (0.0001, 0.0003, 0.001, 0.003, 0.01)
+CONSTANTS = (0.03, 0.1, 0.3, 1.0, 3.0)  # 1 is what the spreads of the projector say
+CLASSIFIERS = CONSTANTS
 OMEGAS = (1.0, 1.5, 2.0)
 TOGETHER = (0.003, 0.01, 0.03)
-DEFAULTS = {OURS: 0.1, BOTH: 0.01, CONSTANT: 0.001, CLASSIFIER: 0.001, FREE: 1.5, "empirical": 0.1, "ancestral": 0.03}
+DEFAULTS = {OURS: 0.1, BOTH: 0.01, CONSTANT: 1.0, CLASSIFIER: 1.0, FREE: 1.5, "empirical": 0.1, "ancestral": 0.03}
 
 
 @dataclass(frozen=True)

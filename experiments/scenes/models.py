@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -110,7 +111,8 @@ def misled(scm: cf.SCM, scene: Scene, rows: dict[str, Tensor], seed: int = 0) ->
 def classified(scm: cf.SCM, **options: Any) -> cf.SCM:
     """The same generator led by the projector as an anti-causal classifier: Diff-SCM."""
     old = led(scm)
-    kept = {name: value for name, value in old.config().items() if name in M.DiffSCM().config()}
+    alone = inspect.signature(M.NSCMDiffusion).parameters.keys() - inspect.signature(M.DiffSCM).parameters.keys()
+    kept = {name: value for name, value in old.config().items() if name not in alone}
     new = M.DiffSCM(**{**kept, "by": "classifier", "scale": "constant", **options}).build(old.variable, old.parents)
     shared(new, old)
     return scm.using(image=new.eval())

@@ -63,7 +63,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "parents", lambda omega: methods.options(by="parents", omega=omega))
     torch.manual_seed(1)
     save_judge(Judge(3, (32, 32), 4, (8, 8, 8)), tmp_path / "pendulum-judge")
-    led = M.NSCMDiffusion(widths=(8, 8), patch=4, projector=(8, 8), steps=2, solver="2m")
+    options: dict = {"widths": (8, 8), "patch": 4, "refine": 4, "lowest": 60, "projector": (8, 8), "steps": 2}
+    led = M.NSCMDiffusion(solver="2m", **options)
     tiny(SCENE, led).save(tmp_path / "pendulum-nscm")
     autoencoder = M.CausalVAE(width=2, widths=(8, 8), hidden=8)
     tiny(SCENE, autoencoder).save(tmp_path / "pendulum-causal-vae")
@@ -89,7 +90,7 @@ def test_every_method_is_measured(folder):
     assert actions == {"step 1", "step 2"}
     assert ours["evaluations"]["vectors"] == 2 * 5
     assert ours["evaluations"]["read in prediction"] == 2
-    assert found["constant, size 0.001"]["evaluations"]["vectors"] == 2
+    assert found["constant, size 1"]["evaluations"]["vectors"] == 2
     assert found["balanced, one probe"]["evaluations"]["vectors"] == 2 * 2
     assert found["balanced, replay"]["evaluations"]["read"] > 2
     assert ours["single"]["pulls"]["count"] == N * 2 * 5  # four interventions, and doing nothing

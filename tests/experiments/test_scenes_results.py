@@ -11,7 +11,7 @@ from experiments.scenes.methods import CONSTANTS, DEFAULTS, chosen, methods
 from experiments.scenes.results import COLUMNS, curves, factors, per_step, table, write
 from experiments.scenes.scene import FLOW, PENDULUM
 
-OURS, CONSTANT, FREE = "balanced, size 0.1", "constant, size 0.001", "parents, omega 1.5"
+OURS, CONSTANT, FREE = "balanced, size 0.1", "constant, size 1", "parents, omega 1.5"
 BOTH = "told and led, size 0.01"
 WIGGLE = (-0.5, 0.5, -0.25, 0.25)
 
@@ -159,7 +159,7 @@ def test_a_sweep_is_read_at_the_composition_of_the_other(scene):
 
 def test_all_constants_must_lose(scene, tmp_path):
     far = {f"constant, size {size:g}": {"share": 0.2} for size in CONSTANTS}
-    one = {**far, "constant, size 0.01": {"share": 0.05}}
+    one = {**far, "constant, size 0.3": {"share": 0.05}}
     for name, further, verdict in (("a", far, "held"), ("b", one, "not held")):
         written(tmp_path / name, scene, further=further)
         said = claims(loaded(scene, tmp_path / name), DEFAULTS, 5)
