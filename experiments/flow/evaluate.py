@@ -1,6 +1,6 @@
 """Compare what leads Flow's counterfactuals: causal representations, the parents, a classifier, an autoencoder.
 
-    python -m experiments.flow.choose
+    python -m experiments.scenes.choose flow
     python -m experiments.flow.evaluate
 
 Each method is measured after one intervention on each factor, and the main ones along a sequence of five, or of up to

@@ -1,6 +1,6 @@
 """Compare what leads Pendulum's counterfactuals: causal representations, the parents, a classifier, an autoencoder.
 
-    python -m experiments.pendulum.choose
+    python -m experiments.scenes.choose pendulum
     python -m experiments.pendulum.evaluate
 
 Each method is measured after one intervention on each factor, and the main ones along a sequence of five, or of up to

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.data import Pendulum
-from experiments.scenes import evaluate, methods, models, results, truth
+from experiments.scenes import choose, evaluate, methods, models, results, truth
 from experiments.scenes.judge import Judge, save_judge
 from experiments.scenes.scene import FLOW, PENDULUM
 
@@ -163,3 +164,28 @@ def test_sequences_end_with_a_caused_factor():
 def test_results_of_nothing_are_nothing(tmp_path):
     results.write(PENDULUM, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_sizes_are_chosen_by_the_error_of_all_factors_together(folder, monkeypatch):
+    errors = {0.0: (9.0, 0.1), 0.1: (1.0, 1.0), 0.3: (6.0, 3.0)}  # of the first, the mean of shares would be the least
+
+    def report(asked, data, plan, metrics, **options):
+        size = asked.mechanism("image").size
+        if size == 1.0:
+            raise FloatingPointError("the gradient of the factors read is not finite")
+        line = {action: errors[size][action != "do(angle)"] for action in plan}
+        return {
+            ("error against the truth", action, "image"): SimpleNamespace(
+                estimate=SimpleNamespace(mean=error),
+                reference=SimpleNamespace(mean=10.0 if action == "do(angle)" else 0.5),
+            )
+            for action, error in line.items()
+        }
+
+    monkeypatch.setattr(choose, "SWEPT", {"balanced": (0.0, 0.1, 0.3, 1.0)})
+    monkeypatch.setattr(choose, "ALSO", {})
+    monkeypatch.setattr(choose, "evaluate", report)
+    choose.choose(SCENE, folder, folder / "results", N)
+    content = json.loads((folder / "results" / "chosen.json").read_text())
+    assert content["error / doing nothing"] == {"balanced": {"0": 0.8087, "0.1": 0.3478, "0.3": 1.3043}}
+    assert methods.chosen(folder / "results" / "chosen.json")["balanced"] == 0.1
