@@ -71,6 +71,8 @@ class Effectiveness(Tally):
 def _read(name: str, oracle: Oracle, images: Tensor) -> Tensor:
     try:
         return oracle(images)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise ValueError(
             f"Effectiveness: the oracle of {name!r} does not take images of shape {tuple(images.shape)}; give one of "
