@@ -23,7 +23,7 @@ graph = CausalGraph(
     ],
     angle=Continuous(lower=-0.65, upper=0.7, unit="rad"),
     sun=Continuous(lower=0.9, upper=2.35, unit="rad"),
-    length=Continuous(lower=1.0, upper=14.0),
-    position=Continuous(lower=0.0, upper=20.5),
+    length=Continuous(lower=1.0, upper=15.0),
+    position=Continuous(lower=0.0, upper=22.0),
     image=Image(3, 64, 64),
 )

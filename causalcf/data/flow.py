@@ -13,9 +13,9 @@ the grid. The picture shows only the part of its canvas that is used, without ma
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -76,6 +76,15 @@ def _water_noise(water: Tensor, parents: Rows) -> Tensor:
 def _jet(parents: Rows) -> Tensor:
     water, hole = parents["water"].double(), parents["hole"].double()
     return (2 * GRAVITY * water * (hole / 3 - GROUND)).clamp_min(0).sqrt().to(parents["water"].dtype)
+
+
+RANGES: Mapping[str, tuple[float, float]] = {"ball": (5.0, 35.0), "hole": (6.0, 15.0), "water": (10.0, 40.0)}
+EQUATIONS: Mapping[str, Equation] = {
+    "ball": ROOT,
+    "hole": ROOT,
+    "water": Equation(_water_noise, _water),
+    "jet": determined(_jet),
+}
 
 
 def draw(
@@ -141,13 +150,8 @@ class Flow(Pictures):
     """
 
     graph = GRAPH
-    ranges: ClassVar = {"ball": (5.0, 35.0), "hole": (6.0, 15.0), "water": (10.0, 40.0)}
-    equations: ClassVar = {
-        "ball": ROOT,
-        "hole": ROOT,
-        "water": Equation(_water_noise, _water),
-        "jet": determined(_jet),
-    }
+    ranges = RANGES
+    equations = EQUATIONS
 
     def __init__(
         self,

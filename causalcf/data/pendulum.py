@@ -12,9 +12,9 @@ labels here are not cut off to integers, and the picture has no margin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from causalcf.data.drawing import Canvas, paint
 from causalcf.data.gauges import box_ends, fit, unmix
-from causalcf.data.pictures import Pictures, determined
-from causalcf.data.truth import ROOT, Rows
+from causalcf.data.pictures import Pictures, Split, determined
+from causalcf.data.truth import ROOT, Equation, Rows
 from causalcf.graph import CausalGraph
 from causalcf.variables import Continuous, Image
 
@@ -34,6 +34,7 @@ ROD, TIP = 8.0, 9.5  # from the pivot to the ball's centre, and to its lowest po
 BALL, SUN, STROKE = 1.5, 3.0, 1.0
 SKY, GROUND = 20.5, -0.5
 LEAST = 3.0  # length of a shadow
+LONGEST_STRAY = 2.0
 
 WHITE, BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 ORANGE = (1.0, 165 / 255, 0.0)
@@ -53,8 +54,8 @@ GRAPH = CausalGraph(
     ],
     angle=Continuous(lower=-0.65, upper=0.7, unit="rad"),
     sun=Continuous(lower=0.9, upper=2.35, unit="rad"),
-    length=Continuous(lower=1.0, upper=14.0),
-    position=Continuous(lower=0.0, upper=20.5),
+    length=Continuous(lower=1.0, upper=15.0),
+    position=Continuous(lower=0.0, upper=22.0),
     image=Image(3, 64, 64),
 )
 
@@ -79,6 +80,20 @@ def _length(parents: Rows) -> Tensor:
 def _position(parents: Rows) -> Tensor:
     pivot, tip = _ends(parents)
     return ((pivot + tip) / 2).to(parents["angle"].dtype)
+
+
+def _strayed(cast: Callable[[Rows], Tensor]) -> Equation:
+    """The equation of a shadow that is not where the sun casts it."""
+    return Equation(lambda value, parents: value - cast(parents), lambda noise, parents: cast(parents) + noise)
+
+
+RANGES: Mapping[str, tuple[float, float]] = {"angle": (-40 * STEP, 44 * STEP), "sun": (60 * STEP, 148 * STEP)}
+EQUATIONS: Mapping[str, Equation] = {
+    "angle": ROOT,
+    "sun": ROOT,
+    "length": determined(_length),
+    "position": determined(_position),
+}
 
 
 def _ball(angle: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,6 +152,10 @@ class Pendulum(Pictures):
         rows: how many rows to draw, with uniform angles; None gives the paper's grid, without the sun at its zenith.
         seed: of the angles that are drawn.
         confounding: correlation of the Gaussian copula of the two angles, in (-1, 1), where rows are drawn.
+        stray: by how much at most a shadow is longer or shorter, and further left or right, than the sun casts it,
+            uniform and apart, where rows are drawn; 2 at most. Without it no row shows a shadow that is not decided
+            by both angles, so what `do(length=...)` and `do(position=...)` ask for cannot be learnt from rows. With
+            it length and position have noise, which counterfactuals keep.
 
     Example:
         >>> data = Pendulum("test", rows=8)
@@ -145,13 +164,30 @@ class Pendulum(Pictures):
     """
 
     graph = GRAPH
-    ranges: ClassVar = {"angle": (-40 * STEP, 44 * STEP), "sun": (60 * STEP, 148 * STEP)}
-    equations: ClassVar = {
-        "angle": ROOT,
-        "sun": ROOT,
-        "length": determined(_length),
-        "position": determined(_position),
-    }
+    ranges = RANGES
+    equations = EQUATIONS
+
+    def __init__(
+        self,
+        split: Split = "train",
+        size: int = 64,
+        rows: int | None = None,
+        seed: int = 0,
+        confounding: float = 0.0,
+        stray: float = 0.0,
+    ) -> None:
+        super().__init__(split, size, rows, seed, confounding)
+        if not 0 <= stray <= LONGEST_STRAY:
+            raise ValueError(f"Pendulum: expected stray between 0 and {LONGEST_STRAY:g}, got {stray}")
+        if stray and rows is None:
+            raise ValueError(
+                f"Pendulum: the grid's shadows do not stray; write Pendulum({split!r}, rows=10_000, stray={stray})"
+            )
+        self.stray = stray
+        if stray:
+            around = (-stray, stray)
+            self.ranges = {**RANGES, "length": around, "position": around}
+            self.equations = {**EQUATIONS, "length": _strayed(_length), "position": _strayed(_position)}
 
     @classmethod
     def grid(cls) -> tuple[dict[str, Tensor], Tensor]:  # noqa: D102

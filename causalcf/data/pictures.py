@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -44,8 +44,8 @@ class Pictures(ABC):
     """
 
     graph: CausalGraph
-    ranges: ClassVar[Mapping[str, tuple[float, float]]]
-    equations: ClassVar[Mapping[str, Equation]]
+    ranges: Mapping[str, tuple[float, float]]
+    equations: Mapping[str, Equation]
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from experiments.scenes.scene import FLOW
 
 def main(
     models: Path = Path("runs"),
-    out: Path = Path("experiments/flow/results"),
+    out: Path | None = None,
     rows: int = 60,
     only: list[str] | None = None,
     batch: int = 60,
@@ -28,7 +28,7 @@ def main(
 
     Args:
         models: folder of `flow-nscm`, ...
-        out: where the files go.
+        out: where the files go; by default where the scene's results are.
         rows: test rows.
         only: names of methods; all by default.
         batch: rows at a time.
@@ -36,7 +36,7 @@ def main(
         confounding: of the rows that the models were trained on; the test rows are not confounded.
         steps: interventions of a sequence, 10 at most.
     """
-    measure(FLOW, models, out, rows, only, batch, seed, confounding, steps)
+    measure(FLOW, models, out or FLOW.results, rows, only, batch, seed, confounding, steps)
 
 
 if __name__ == "__main__":

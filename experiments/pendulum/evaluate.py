@@ -11,32 +11,35 @@ over the training range. Sizes are those that were best on validation rows.
 from pathlib import Path
 
 from experiments.scenes.evaluate import measure
-from experiments.scenes.scene import PENDULUM
+from experiments.scenes.scene import PENDULUM, STRAYED
 
 
 def main(
     models: Path = Path("runs"),
-    out: Path = Path("experiments/pendulum/results"),
+    out: Path | None = None,
     rows: int = 60,
     only: list[str] | None = None,
     batch: int = 60,
     seed: int = 0,
     confounding: float = 0.0,
     steps: int = 5,
+    stray: bool = False,
 ) -> None:
     """Write one JSON file per method; killed and started again, it goes on with those not asked in this way.
 
     Args:
         models: folder of `pendulum-nscm`, ...
-        out: where the files go.
+        out: where the files go; by default where the scene's results are.
         rows: test rows.
         only: names of methods; all by default.
         batch: rows at a time.
         seed: of the interventions, and of the models.
         confounding: of the rows that the models were trained on; the test rows are not confounded.
         steps: interventions of a sequence, 10 at most.
+        stray: of rows whose shadows may stray, and models of them.
     """
-    measure(PENDULUM, models, out, rows, only, batch, seed, confounding, steps)
+    scene = STRAYED if stray else PENDULUM
+    measure(scene, models, out or scene.results, rows, only, batch, seed, confounding, steps)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 import causalcf as cf
 from causalcf.metrics import CounterfactualError, evaluate
 from experiments.scenes.methods import ALSO, SWEPT, swept
-from experiments.scenes.scene import FLOW, PENDULUM, Scene
+from experiments.scenes.scene import SCENES, Scene
 from experiments.scenes.truth import Known, Truth
 
 
@@ -28,7 +28,7 @@ def choose(scene: Scene, models: Path, out: Path, rows: int) -> None:
         out: where the file goes.
         rows: validation rows, of factors that nothing confounds.
     """
-    data = Known(scene.data("val", rows=rows, seed=300), rows)
+    data = Known(scene.rows("val", rows=rows, seed=300), rows)
     truth, scm = Truth(scene, data, steps=1, seed=300), cf.SCM.load(models / f"{scene.name}-nscm")
     found: dict[str, dict[str, float]] = {}
     for name, sizes in {**SWEPT, **ALSO}.items():
@@ -50,18 +50,20 @@ def choose(scene: Scene, models: Path, out: Path, rows: int) -> None:
 
 
 def main(
-    scene: Literal["pendulum", "flow"], models: Path = Path("runs"), out: Path | None = None, rows: int = 12
+    scene: Literal["pendulum", "pendulum-stray", "flow"],
+    models: Path = Path("runs"),
+    out: Path | None = None,
+    rows: int = 12,
 ) -> None:
     """Write `chosen.json`.
 
     Args:
         scene: which.
         models: folder of `<scene>-nscm`.
-        out: where the file goes; by default `experiments/<scene>/results`.
+        out: where the file goes; by default where the scene's results are.
         rows: validation rows.
     """
-    place = Path(f"experiments/{scene}/results") if out is None else out
-    choose({"pendulum": PENDULUM, "flow": FLOW}[scene], models, place, rows)
+    choose(SCENES[scene], models, SCENES[scene].results if out is None else out, rows)
 
 
 if __name__ == "__main__":

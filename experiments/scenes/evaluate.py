@@ -190,11 +190,11 @@ def measure(
     """
     if not 1 <= steps <= 10:
         raise ValueError(f"expected a sequence of 1 to 10 interventions, got {steps}")
-    data = Known(scene.data("test", rows=rows), rows)
+    data = Known(scene.rows("test", rows=rows), rows)
     truth = Truth(scene, data, steps, seed)
-    train = scene.data("train", rows=TRAIN, seed=seed, confounding=confounding)
+    train = scene.rows("train", rows=TRAIN, seed=seed, confounding=confounding)
     labels = {**train.columns(list(scene.ranges)), "id": torch.arange(TRAIN)}
-    judge, real = models / f"{scene.name}-judge", scene.data("train", rows=REFERENCE, seed=200)[:]["image"]
+    judge, real = models / f"{scene.name}-judge", scene.rows("train", rows=REFERENCE, seed=200)[:]["image"]
     measured = Measured(truth, load_judge(judge), real, batch)
     right = {"floors": truth.floors(), "realism": truth.realism(measured.judge, real)}
     place, every = out / f"{seed}{'-confounded' if confounding else ''}", methods(chosen(out / "chosen.json"))

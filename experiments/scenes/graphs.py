@@ -135,7 +135,7 @@ def main(
     for scene in (PENDULUM, FLOW):
         for share in confounding:
             for seed in range(seeds):
-                data = scene.data("train", rows=rows, seed=seed, confounding=share)
+                data = scene.rows("train", rows=rows, seed=seed, confounding=share)
                 columns = {name: column.float() for name, column in data.columns(list(scene.ranges)).items()}
                 best = discover(columns, seed=seed, steps=steps)
                 gates = {

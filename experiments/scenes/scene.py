@@ -1,10 +1,14 @@
-"""The two drawn scenes: their data, the graphs their models are given, and what is asked of them."""
+"""The drawn scenes: their data, the graphs their models are given, and what is asked of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 from causalcf.data import Flow, Pendulum
+from causalcf.data.pictures import Split
 
 Structure = dict[str, list[str]]
 
@@ -15,6 +19,7 @@ class Scene:
 
     Attributes:
         name: of folders.
+        results: where they are written.
         data: the data set.
         structure: factor -> its causes.
         wrong: another graph, with every edge turned round.
@@ -22,15 +27,28 @@ class Scene:
         turns: the factors without causes, which sequences of interventions move in turn.
         last: the caused factor that they end with. No cause moves after it: a factor that its causes decide has no
             noise, so nothing would say what it keeps of such an intervention.
+        options: of the data set.
     """
 
     name: str
+    results: Path
     data: type[Pendulum] | type[Flow]
     structure: Structure
     wrong: Structure
     ranges: dict[str, tuple[float, float]]
     turns: tuple[str, str]
     last: str
+    options: Mapping[str, float] = field(default_factory=dict)
+
+    def rows(self, split: Split, rows: int, **options: Any) -> Pendulum | Flow:
+        """The data set.
+
+        Args:
+            split: "train", "val" or "test".
+            rows: how many.
+            **options: further ones.
+        """
+        return self.data(split, rows=rows, **self.options, **options)
 
     def sequence(self, steps: int) -> list[str]:
         """The factors of a sequence, one per step."""
@@ -39,6 +57,7 @@ class Scene:
 
 PENDULUM = Scene(
     "pendulum",
+    Path("experiments/pendulum/results"),
     Pendulum,
     structure={"length": ["angle", "sun"], "position": ["angle", "sun"]},
     wrong={"angle": ["length", "position"], "sun": ["length", "position"]},
@@ -46,8 +65,12 @@ PENDULUM = Scene(
     turns=("angle", "sun"),
     last="length",
 )
+STRAYED = replace(
+    PENDULUM, name="pendulum-stray", results=Path("experiments/pendulum/results/stray"), options={"stray": 2.0}
+)
 FLOW = Scene(
     "flow",
+    Path("experiments/flow/results"),
     Flow,
     structure={"water": ["ball"], "jet": ["water", "hole"]},
     wrong={"ball": ["water"], "water": ["jet"], "hole": ["jet"]},
@@ -55,3 +78,4 @@ FLOW = Scene(
     turns=("ball", "hole"),
     last="water",
 )
+SCENES = {scene.name: scene for scene in (PENDULUM, STRAYED, FLOW)}

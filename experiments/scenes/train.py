@@ -19,7 +19,7 @@ def train_judge(scene: Scene, out: Path, steps: int = 1500) -> None:
         out: folder of the folders.
         steps: optimiser steps.
     """
-    data = scene.data("train", rows=8_000, seed=100)
+    data = scene.rows("train", rows=8_000, seed=100)
     factors = torch.stack(list(data.columns(list(scene.ranges)).values()), 1).float()
     save_judge(fit_judge(data[:]["image"], factors, steps=steps), out / f"{scene.name}-judge")
 
@@ -35,8 +35,8 @@ def train(scene: Scene, kind: str, out: Path, steps: int | None, confounding: fl
         confounding: correlation of the first two factors in the training rows.
         seed: of data, weights, order and noise.
     """
-    rows = scene.data("train", rows=20_000, seed=seed, confounding=confounding)
-    val = scene.data("val", rows=1_000, seed=seed, confounding=confounding)
+    rows = scene.rows("train", rows=20_000, seed=seed, confounding=confounding)
+    val = scene.rows("val", rows=1_000, seed=seed, confounding=confounding)
     target = out / name(scene, kind, confounding, seed)
     scm = model(scene, rows.graph, kind, steps)
     scm.fit(rows, val, folder=target.with_name(target.name + "-fit"), seed=seed)
