@@ -68,3 +68,12 @@ def test_without_any_model_the_answer_is_as_clear(tmp_path, monkeypatch):
     assert pretrained_names() == ()
     with pytest.raises(ValueError, match="no other does here; a model of your own"):
         load_pretrained("digits-spatial")
+
+
+def test_a_predictor_is_no_model_and_a_model_no_predictor():
+    with pytest.raises(
+        ValueError, match=r"is a predictor; write causalcf.pretrained.load_judge\('morphodigits-digit'\)"
+    ):
+        load_pretrained("morphodigits-digit")
+    with pytest.raises(ValueError, match=r"is a model; write causalcf.load_pretrained\('morphodigits-spatial'\)"):
+        pretrained.load_judge("morphodigits-spatial")

@@ -42,6 +42,8 @@ def load_pretrained(name: str) -> SCM:
     Example:
         `load_pretrained("morphodigits-semantic").observe(MorphoDigits("test", rows=8)[:])`
     """
+    if name in predictor_names():
+        raise ValueError(f"{name!r} is a predictor; write causalcf.pretrained.load_judge({name!r})")
     _require(name, pretrained_names(), "model", "a model of your own is read by SCM.load(folder)")
     return SCM.load(ROOT / name)
 
@@ -56,6 +58,8 @@ def load_judge(name: str) -> Predictor:
     Raises:
         ValueError: no predictor of this name ships.
     """
+    if name in pretrained_names():
+        raise ValueError(f"{name!r} is a model; write causalcf.load_pretrained({name!r})")
     _require(name, predictor_names(), "predictor", "one of your own is read by load_predictor(folder)")
     return load_predictor(ROOT / name)
 
