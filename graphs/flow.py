@@ -23,6 +23,6 @@ graph = CausalGraph(
     ball=Continuous(lower=4.0, upper=36.0, unit="1/30"),
     hole=Continuous(lower=5.5, upper=15.5, unit="1/3"),
     water=Continuous(lower=0.9, upper=5.9),
-    jet=Continuous(lower=1.5, upper=7.5),
+    jet=Continuous(lower=1.0, upper=7.5),
     image=Image(3, 64, 64),
 )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from causalcf.data.drawing import Canvas, paint
 from causalcf.data.gauges import fit, unmix
-from causalcf.data.pictures import Pictures, Split, determined
+from causalcf.data.pictures import Formula, Pictures, Split, determined
 from causalcf.data.truth import ROOT, Equation, Rows
 from causalcf.graph import CausalGraph
 from causalcf.units import Units
@@ -56,7 +56,7 @@ GRAPH = CausalGraph(
     ball=Continuous(lower=4.0, upper=36.0, unit="1/30"),
     hole=Continuous(lower=5.5, upper=15.5, unit="1/3"),
     water=Continuous(lower=0.9, upper=5.9),
-    jet=Continuous(lower=1.5, upper=7.5),
+    jet=Continuous(lower=1.0, upper=7.5),
     image=Image(3, 64, 64),
 )
 
@@ -79,6 +79,7 @@ def _jet(parents: Rows) -> Tensor:
 
 
 RANGES: Mapping[str, tuple[float, float]] = {"ball": (5.0, 35.0), "hole": (6.0, 15.0), "water": (10.0, 40.0)}
+DECIDED: Mapping[str, Formula] = {"jet": _jet}
 EQUATIONS: Mapping[str, Equation] = {
     "ball": ROOT,
     "hole": ROOT,
@@ -142,6 +143,9 @@ class Flow(Pictures):
         confounding: correlation of the Gaussian copula of ball and hole, in (-1, 1), where rows are drawn.
         noise: of the drawing: the jet is drawn under the gravity `0.98 + noise max(|N|, 1)`, N standard normal and each
             row's own. The paper has 0.01, with which every jet lands at least half a per cent too far.
+        stray: by how much at most a jet lands nearer or further than water and hole say, uniform, where rows are drawn;
+            0.5 at most. It is noise of the jet, which counterfactuals keep; without it no row shows what
+            `do(jet=...)` asks for, so it cannot be learnt from rows.
 
     Example:
         >>> data = Flow("test", rows=8)
@@ -152,6 +156,8 @@ class Flow(Pictures):
     graph = GRAPH
     ranges = RANGES
     equations = EQUATIONS
+    decided = DECIDED
+    furthest = 0.5
 
     def __init__(
         self,
@@ -161,8 +167,9 @@ class Flow(Pictures):
         seed: int = 0,
         confounding: float = 0.0,
         noise: float = 0.0,
+        stray: float = 0.0,
     ) -> None:
-        super().__init__(split, size, rows, seed, confounding)
+        super().__init__(split, size, rows, seed, confounding, stray)
         if not 0 <= noise <= 0.1:
             raise ValueError(f"Flow: expected noise between 0 and 0.1, got {noise}; the paper has 0.01")
         self.noise = noise

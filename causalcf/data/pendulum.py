@@ -22,7 +22,7 @@ from torch import Tensor
 
 from causalcf.data.drawing import Canvas, paint
 from causalcf.data.gauges import box_ends, fit, unmix
-from causalcf.data.pictures import Pictures, Split, determined
+from causalcf.data.pictures import Formula, Pictures, determined
 from causalcf.data.truth import ROOT, Equation, Rows
 from causalcf.graph import CausalGraph
 from causalcf.variables import Continuous, Image
@@ -34,7 +34,6 @@ ROD, TIP = 8.0, 9.5  # from the pivot to the ball's centre, and to its lowest po
 BALL, SUN, STROKE = 1.5, 3.0, 1.0
 SKY, GROUND = 20.5, -0.5
 LEAST = 3.0  # length of a shadow
-LONGEST_STRAY = 2.0
 
 WHITE, BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 ORANGE = (1.0, 165 / 255, 0.0)
@@ -82,17 +81,12 @@ def _position(parents: Rows) -> Tensor:
     return ((pivot + tip) / 2).to(parents["angle"].dtype)
 
 
-def _strayed(cast: Callable[[Rows], Tensor]) -> Equation:
-    """The equation of a shadow that is not where the sun casts it."""
-    return Equation(lambda value, parents: value - cast(parents), lambda noise, parents: cast(parents) + noise)
-
-
 RANGES: Mapping[str, tuple[float, float]] = {"angle": (-40 * STEP, 44 * STEP), "sun": (60 * STEP, 148 * STEP)}
+DECIDED: Mapping[str, Formula] = {"length": _length, "position": _position}
 EQUATIONS: Mapping[str, Equation] = {
     "angle": ROOT,
     "sun": ROOT,
-    "length": determined(_length),
-    "position": determined(_position),
+    **{name: determined(formula) for name, formula in DECIDED.items()},
 }
 
 
@@ -166,28 +160,8 @@ class Pendulum(Pictures):
     graph = GRAPH
     ranges = RANGES
     equations = EQUATIONS
-
-    def __init__(
-        self,
-        split: Split = "train",
-        size: int = 64,
-        rows: int | None = None,
-        seed: int = 0,
-        confounding: float = 0.0,
-        stray: float = 0.0,
-    ) -> None:
-        super().__init__(split, size, rows, seed, confounding)
-        if not 0 <= stray <= LONGEST_STRAY:
-            raise ValueError(f"Pendulum: expected stray between 0 and {LONGEST_STRAY:g}, got {stray}")
-        if stray and rows is None:
-            raise ValueError(
-                f"Pendulum: the grid's shadows do not stray; write Pendulum({split!r}, rows=10_000, stray={stray})"
-            )
-        self.stray = stray
-        if stray:
-            around = (-stray, stray)
-            self.ranges = {**RANGES, "length": around, "position": around}
-            self.equations = {**EQUATIONS, "length": _strayed(_length), "position": _strayed(_position)}
+    decided = DECIDED
+    furthest = 2.0
 
     @classmethod
     def grid(cls) -> tuple[dict[str, Tensor], Tensor]:  # noqa: D102

@@ -23,17 +23,25 @@ OFFSET = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}  # of the row
 VAL = 10  # one in so many training rows of the grid is kept for validation
 
 
-def determined(formula: Callable[[Rows], Tensor]) -> Equation:
+Formula = Callable[[Rows], Tensor]
+
+
+def determined(formula: Formula) -> Equation:
     """The equation of a variable that its parents decide."""
     return Equation(lambda value, _: value, lambda _, parents: formula(parents))
+
+
+def strayed(formula: Formula) -> Equation:
+    """The equation of a variable that is off what its parents decide by its noise."""
+    return Equation(lambda value, parents: value - formula(parents), lambda noise, parents: formula(parents) + noise)
 
 
 class Pictures(ABC):
     """A data set whose factors follow known equations, and whose images are drawn when a row is read.
 
     A subclass says what there is by class attributes: its `graph`, with a node `"image"` that no other hears; the
-    `ranges` of the noise of each variable that has one, uniform; and the `equations` of all but the image, in the
-    graph's order.
+    `ranges` of the noise of each variable that has one, uniform; the `equations` of all but the image, in the graph's
+    order; the formulas of what is `decided` by parents alone; and by how much this may stray, `furthest`.
 
     Args:
         split: "train", "val" or "test".
@@ -41,11 +49,14 @@ class Pictures(ABC):
         rows: how many rows to draw, with continuous factors; None gives the grid of the paper.
         seed: of the rows that are drawn, and of drawing noise.
         confounding: correlation of the Gaussian copula of the first two noises, in (-1, 1), where rows are drawn.
+        stray: by how much at most the values that parents decide are off, uniform and apart, where rows are drawn.
     """
 
     graph: CausalGraph
     ranges: Mapping[str, tuple[float, float]]
     equations: Mapping[str, Equation]
+    decided: Mapping[str, Formula]
+    furthest: float
 
     def __init__(
         self,
@@ -54,6 +65,7 @@ class Pictures(ABC):
         rows: int | None = None,
         seed: int = 0,
         confounding: float = 0.0,
+        stray: float = 0.0,
     ) -> None:
         self._name = type(self).__name__
         if split not in OFFSET:
@@ -71,7 +83,16 @@ class Pictures(ABC):
                 f"{self._name}: the grid holds every pair of values once, so nothing confounds it; "
                 f"write {self._name}({split!r}, rows=10_000, confounding={confounding})"
             )
-        self.split, self.size, self.seed, self.confounding = split, size, seed, confounding
+        if not 0 <= stray <= self.furthest:
+            raise ValueError(f"{self._name}: expected stray between 0 and {self.furthest:g}, got {stray}")
+        if stray and rows is None:
+            raise ValueError(
+                f"{self._name}: nothing strays on the grid; write {self._name}({split!r}, rows=10_000, stray={stray})"
+            )
+        self.split, self.size, self.seed, self.confounding, self.stray = split, size, seed, confounding, stray
+        if stray:
+            self.ranges = {**self.ranges, **dict.fromkeys(self.decided, (-stray, stray))}
+            self.equations = {**self.equations, **{name: strayed(own) for name, own in self.decided.items()}}
         self._grid = self._part(*self.grid()) if rows is None else None
         self.rows: int = len(self._grid[next(iter(self.ranges))]) if self._grid is not None else int(rows or 0)
         if (size, size) != self.graph["image"].shape[1:]:

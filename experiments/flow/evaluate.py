@@ -11,7 +11,7 @@ over the training range. Sizes are those that were best on validation rows.
 from pathlib import Path
 
 from experiments.scenes.evaluate import measure
-from experiments.scenes.scene import FLOW
+from experiments.scenes.scene import BLOWN, FLOW
 
 
 def main(
@@ -23,6 +23,7 @@ def main(
     seed: int = 0,
     confounding: float = 0.0,
     steps: int = 5,
+    stray: bool = False,
 ) -> None:
     """Write one JSON file per method; killed and started again, it goes on with those not asked in this way.
 
@@ -35,8 +36,10 @@ def main(
         seed: of the interventions, and of the models.
         confounding: of the rows that the models were trained on; the test rows are not confounded.
         steps: interventions of a sequence, 10 at most.
+        stray: of rows whose jets may stray, and models of them.
     """
-    measure(FLOW, models, out or FLOW.results, rows, only, batch, seed, confounding, steps)
+    scene = BLOWN if stray else FLOW
+    measure(scene, models, out or scene.results, rows, only, batch, seed, confounding, steps)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ Writes `runs/flow-<kind>`, with checkpoints beside it.
 from pathlib import Path
 from typing import Literal
 
-from experiments.scenes.scene import FLOW
+from experiments.scenes.scene import BLOWN, FLOW
 from experiments.scenes.train import train, train_judge
 
 
@@ -18,6 +18,7 @@ def main(
     steps: int | None = None,
     confounding: float = 0.0,
     seed: int = 0,
+    stray: bool = False,
 ) -> None:
     """Fit and save.
 
@@ -27,11 +28,13 @@ def main(
         steps: optimiser steps of the image's mechanism, instead of the recipe's.
         confounding: correlation of ball and hole in the training rows.
         seed: of data, weights, order and noise; other seeds than 0 are part of the folder's name.
+        stray: whether jets may land nearer or further than water and hole say; then the folder is `flow-stray-<kind>`.
     """
+    scene = BLOWN if stray else FLOW
     if kind == "judge":
-        train_judge(FLOW, out, *([] if steps is None else [steps]))
+        train_judge(scene, out, *([] if steps is None else [steps]))
     else:
-        train(FLOW, kind, out, steps, confounding, seed)
+        train(scene, kind, out, steps, confounding, seed)
 
 
 if __name__ == "__main__":

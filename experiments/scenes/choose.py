@@ -50,7 +50,7 @@ def choose(scene: Scene, models: Path, out: Path, rows: int) -> None:
 
 
 def main(
-    scene: Literal["pendulum", "pendulum-stray", "flow"],
+    scene: Literal["pendulum", "pendulum-stray", "flow", "flow-stray"],
     models: Path = Path("runs"),
     out: Path | None = None,
     rows: int = 12,

@@ -78,4 +78,5 @@ FLOW = Scene(
     turns=("ball", "hole"),
     last="water",
 )
-SCENES = {scene.name: scene for scene in (PENDULUM, STRAYED, FLOW)}
+BLOWN = replace(FLOW, name="flow-stray", results=Path("experiments/flow/results/stray"), options={"stray": 0.5})
+SCENES = {scene.name: scene for scene in (PENDULUM, STRAYED, FLOW, BLOWN)}

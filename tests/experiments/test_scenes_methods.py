@@ -13,7 +13,7 @@ from causalcf import mechanisms as M
 from causalcf.data import Pendulum
 from experiments.scenes import choose, evaluate, methods, models, results, truth
 from experiments.scenes.judge import Judge, save_judge
-from experiments.scenes.scene import FLOW, PENDULUM, STRAYED
+from experiments.scenes.scene import PENDULUM, SCENES
 
 N = 2
 
@@ -148,8 +148,8 @@ def test_a_model_turned_round_still_answers(folder):
 
 def test_sequences_end_with_a_caused_factor():
     assert PENDULUM.sequence(5) == ["angle", "sun", "angle", "sun", "length"]
-    assert len(FLOW.sequence(10)) == 10
-    for scene in (PENDULUM, STRAYED, FLOW):
+    assert len(SCENES["flow"].sequence(10)) == 10
+    for scene in SCENES.values():
         data = truth.Known(scene.rows("test", 4), 4)
         right = truth.Truth(scene, data, 10, 0)
         assert len(right.plan) == 10
