@@ -13,6 +13,7 @@ import torch
 
 import causalcf as cf
 from causalcf.metrics import CounterfactualError, evaluate
+from experiments.scenes.evaluate import digest
 from experiments.scenes.methods import ALSO, SWEPT, swept
 from experiments.scenes.scene import SCENES, Scene
 from experiments.scenes.truth import Known, Truth
@@ -22,17 +23,24 @@ from experiments.scenes.truth import Known, Truth
 def choose(scene: Scene, models: Path, out: Path, rows: int) -> None:
     """Write `chosen.json`: the error of each size after one intervention over that of doing nothing, and the best size.
 
+    Sizes in it that were tried with the same weights on as many rows are not tried again.
+
     Args:
         scene: the scene.
         models: folder of the models' folders.
         out: where the file goes.
         rows: validation rows, of factors that nothing confounds.
     """
-    data = Known(scene.rows("val", rows=rows, seed=300), rows)
-    truth, scm = Truth(scene, data, steps=1, seed=300), cf.SCM.load(models / f"{scene.name}-nscm")
-    found: dict[str, dict[str, float]] = {}
+    data, weights = Known(scene.rows("val", rows=rows, seed=300), rows), models / f"{scene.name}-nscm"
+    truth, scm = Truth(scene, data, steps=1, seed=300), cf.SCM.load(weights)
+    about = digest([weights], [rows, scm.mechanism("image").config()])
+    path = out / "chosen.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    found: dict[str, dict[str, float]] = before["error / doing nothing"] if before.get("weights") == about else {}
     for name, sizes in {**SWEPT, **ALSO}.items():
         for size in sizes:
+            if f"{size:g}" in found.get(name, {}):
+                continue
             asked = swept(name, size).made(scm, scene, {})
             try:
                 report = evaluate(asked, data, truth.single, [CounterfactualError(data)], batch=rows, seed=300)
@@ -45,8 +53,8 @@ def choose(scene: Scene, models: Path, out: Path, rows: int) -> None:
             print(name, size, found[name][f"{size:g}"], flush=True)
     best = {name: float(min(shares, key=shares.__getitem__)) for name, shares in found.items()}
     out.mkdir(parents=True, exist_ok=True)
-    content = {"rows": rows, "error / doing nothing": found, "chosen": best}
-    (out / "chosen.json").write_text(json.dumps(content, indent=1) + "\n")
+    content = {"rows": rows, "weights": about, "error / doing nothing": found, "chosen": best}
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def main(

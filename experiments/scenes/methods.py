@@ -18,10 +18,10 @@ Rows = dict[str, Tensor]
 OURS, FREE, CLASSIFIER, CONSTANT = "balanced", "parents", "Diff-SCM", "constant"
 BOTH = "told and led"
 SIZES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the sweep of balanced scales; 0 does not lead at all
-CONSTANTS = (0.03, 0.1, 0.3, 1.0, 3.0)  # 1 is what the spreads of the projector say
+CONSTANTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # 1 is what the spreads of the projector say
 CLASSIFIERS = CONSTANTS
 OMEGAS = (1.0, 1.5, 2.0)
-TOGETHER = (0.003, 0.01, 0.03)
+TOGETHER = (0.003, 0.01, 0.03, 0.1)
 DEFAULTS = {OURS: 0.1, BOTH: 0.01, CONSTANT: 1.0, CLASSIFIER: 1.0, FREE: 1.5, "empirical": 0.1, "ancestral": 0.03}
 
 

@@ -169,8 +169,11 @@ def test_results_of_nothing_are_nothing(tmp_path):
 def test_sizes_are_chosen_by_the_error_of_all_factors_together(folder, monkeypatch):
     errors = {0.0: (9.0, 0.1), 0.1: (1.0, 1.0), 0.3: (6.0, 3.0)}  # of the first, the mean of shares would be the least
 
+    tried = []
+
     def report(asked, data, plan, metrics, **options):
         size = asked.mechanism("image").size
+        tried.append(size)
         if size == 1.0:
             raise FloatingPointError("the gradient of the factors read is not finite")
         line = {action: errors[size][action != "do(angle)"] for action in plan}
@@ -189,3 +192,12 @@ def test_sizes_are_chosen_by_the_error_of_all_factors_together(folder, monkeypat
     content = json.loads((folder / "results" / "chosen.json").read_text())
     assert content["error / doing nothing"] == {"balanced": {"0": 0.8087, "0.1": 0.3478, "0.3": 1.3043}}
     assert methods.chosen(folder / "results" / "chosen.json")["balanced"] == 0.1
+    errors[0.2], tried[:] = (0.5, 0.5), []
+    monkeypatch.setattr(choose, "SWEPT", {"balanced": (0.1, 0.2)})
+    choose.choose(SCENE, folder, folder / "results", N)
+    assert tried == [0.2]
+    content = json.loads((folder / "results" / "chosen.json").read_text())
+    assert content["error / doing nothing"] == {"balanced": {"0": 0.8087, "0.1": 0.3478, "0.3": 1.3043, "0.2": 0.1739}}
+    assert content["chosen"] == {"balanced": 0.2}
+    choose.choose(SCENE, folder, folder / "results", N + 1)
+    assert tried == [0.2, 0.1, 0.2]
