@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from experiments.scenes.scene import Scene, Structure
 
 Rows = dict[str, Tensor]
 OURS, FREE, CLASSIFIER, CONSTANT = "balanced", "parents", "Diff-SCM", "constant"
-BOTH = "told and led"
+BOTH, SMALL = "told and led", "told and led, small"
 SIZES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the sweep of balanced scales; 0 does not lead at all
 CONSTANTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # 1 is what the spreads of the projector say
 CLASSIFIERS = CONSTANTS
@@ -41,7 +41,7 @@ class Method:
 
     def alone(self) -> Method:
         """After one intervention only."""
-        return Method(self.made, self.kind, main=False)
+        return replace(self, main=False)
 
 
 def options(**changes: Any) -> Method:
@@ -97,6 +97,7 @@ def methods(best: dict[str, float]) -> dict[str, Method]:
     """
     own = {"scale": OURS, "size": best[OURS]}
     found = {titled(name, best[name]): swept(name, best[name]) for name in (OURS, BOTH, FREE, CONSTANT, CLASSIFIER)}
+    found[SMALL] = replace(swept(BOTH, best[BOTH]), kind="nscm-small")
     found["CausalVAE"] = Method(lambda scm, scene, rows: scm, kind="causal-vae")
     found["balanced, no equations"] = graph(lambda scene, rows: {}, **own)
     found["balanced, wrong graph"] = graph(lambda scene, rows: scene.wrong, **own).alone()

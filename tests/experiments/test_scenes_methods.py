@@ -66,7 +66,9 @@ def folder(tmp_path, monkeypatch):
     save_judge(Judge(3, (32, 32), 4, (8, 8, 8)), tmp_path / "pendulum-judge")
     options: dict = {"widths": (8, 8), "patch": 4, "refine": 4, "lowest": 60, "projector": (8, 8), "steps": 2}
     led = M.NSCMDiffusion(solver="2m", **options)
-    tiny(SCENE, led).save(tmp_path / "pendulum-nscm")
+    scm = tiny(SCENE, led)
+    for kind in ("nscm", "nscm-small"):
+        scm.save(tmp_path / f"pendulum-{kind}")
     autoencoder = M.CausalVAE(width=2, widths=(8, 8), hidden=8)
     tiny(SCENE, autoencoder).save(tmp_path / "pendulum-causal-vae")
     return tmp_path
@@ -122,6 +124,14 @@ def test_what_was_asked_in_the_same_way_is_kept(folder):
     assert second > first
     measured(folder, rows=2, only=[name])
     assert json.loads((folder / "results" / "0" / "balanced--size-0.1.json").read_text())["rows"] == 2
+
+
+def test_the_small_model_is_narrower_and_else_the_same():
+    one, other = (models.model(PENDULUM, PENDULUM.data.graph, kind).mechanisms["image"] for kind in models.WIDTHS)
+    assert other.widths[0] < one.widths[0]
+    assert {**one.config(), "widths": None} == {**other.config(), "widths": None}
+    with pytest.raises(ValueError, match="expected kind 'nscm', 'nscm-small' or 'causal-vae', got 'large'"):
+        models.model(PENDULUM, PENDULUM.data.graph, "large")
 
 
 def test_an_explosion_is_a_result(folder, monkeypatch):
