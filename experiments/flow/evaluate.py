@@ -17,9 +17,9 @@ from experiments.scenes.scene import BLOWN, FLOW
 def main(
     models: Path = Path("runs"),
     out: Path | None = None,
-    rows: int = 60,
+    rows: int = 30,
     only: list[str] | None = None,
-    batch: int = 60,
+    batch: int = 30,
     seed: int = 0,
     confounding: float = 0.0,
     steps: int = 5,
