@@ -29,7 +29,7 @@ from experiments.scenes.judge import Judge, load_judge
 from experiments.scenes.methods import Method, chosen, methods
 from experiments.scenes.results import write
 from experiments.scenes.scene import Scene
-from experiments.scenes.strips import save, strip
+from experiments.scenes.strips import strip
 from experiments.scenes.train import name as folder_of
 from experiments.scenes.truth import REFERENCE, Caused, Known, Seen, Truth
 
@@ -216,8 +216,10 @@ def measure(
         if "abducted again" in content and not confounding:
             answers = measured.pictures["abducted again"]
             true = {step: truth.after[step]["image"] for step in answers}
-            picture = strip(data.content["image"], answers, true)
-            save(out / "strips" / f"{slug(name)}{f'-{seed}' if seed else ''}.png", picture)
+            titles = [f"{number}. do({factor})" for number, factor in enumerate(scene.sequence(steps), 1)]
+            (out / "strips").mkdir(exist_ok=True)
+            picture = strip(data.content["image"], answers, true, titles)
+            picture.savefig(out / "strips" / f"{slug(name)}{f'-{seed}' if seed else ''}.png", dpi=120)
         print(name, content.get("failed", ""), flush=True)
     write(scene, out)
 

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-import torch
-from matplotlib.image import imsave
+from matplotlib.figure import Figure
 from torch import Tensor
 
-GAP = 2  # pixels between pictures
+from causalcf.metrics.tally import distance
+from causalcf.plot.sheet import Caption, Group, Panel, pictures, sheet
+
+LEGEND = "Below an answer: its error against the truth beside it, in grey levels of 0 to 255."
 
 
-def strip(observed: Tensor, answers: Mapping[str, Tensor], truth: Mapping[str, Tensor], units: int = 3) -> Tensor:
-    """One picture, shape `(height, width, 3)`: per unit a row of the model's answers, and below it one of the truth.
+def strip(
+    observed: Tensor,
+    answers: Mapping[str, Tensor],
+    truth: Mapping[str, Tensor],
+    titles: Sequence[str],
+    units: int = 4,
+) -> Figure:
+    """A line per unit: the observed picture, and after each step the model's answer beside the true one.
 
     Args:
         observed: the first pictures.
         answers: step -> the model's pictures.
         truth: step -> the true ones.
+        titles: of the steps.
         units: how many rows of the data are shown.
     """
-    rows = []
-    for unit in range(min(units, len(observed))):
-        for pictures in (answers, truth):
-            rows.append(_beside([observed[unit], *(images[unit] for images in pictures.values())], 2))
-    return _beside(rows, 1).clamp(0, 1).permute(1, 2, 0)
-
-
-def _beside(pictures: list[Tensor], dim: int) -> Tensor:
-    shape = list(pictures[0].shape)
-    shape[dim] = GAP
-    gap = torch.ones(shape)
-    parts = [part for picture in pictures for part in (picture.float().cpu(), gap)]
-    return torch.cat(parts[:-1], dim)
-
-
-def save(path: Path, picture: Tensor) -> None:
-    """Write a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    imsave(path, (255 * picture).round().byte().numpy())
+    groups = [Group("observed", [Panel("observed", "", pictures(observed[:units]))])]
+    for title, (step, answer) in zip(titles, answers.items(), strict=True):
+        mine, right = answer[:units], truth[step][:units]
+        errors = [[Caption(f"{error:.1f}")] for error in distance(mine, right, image=True).tolist()]
+        panels = [Panel(step, "model", pictures(mine), errors), Panel(f"truth of {step}", "truth", pictures(right))]
+        groups.append(Group(title, panels))
+    return sheet(groups, LEGEND)
