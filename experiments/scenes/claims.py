@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from experiments.scenes.measured import Measured, Result, Value, combined, over
-from experiments.scenes.methods import BOTH, CLASSIFIER, CONSTANT, CONSTANTS, FREE, OURS, SIZES, titled
+from experiments.scenes.methods import (
+    BOTH,
+    CLASSIFIER,
+    CONSTANT,
+    CONSTANTS,
+    DIRECT,
+    FREE,
+    OURS,
+    SIZES,
+    TOLD_DIRECT,
+    titled,
+)
 
 Read = Callable[[Result], Value]
 
@@ -103,20 +114,28 @@ def all_of(claim: str, parts: list[Verdict]) -> str:
 
 def claims(measured: Measured, best: Mapping[str, float], steps: int) -> list[str]:
     """Each claim, with the differences per seed."""
-    ours, both, free, classifier = (titled(name, best[name]) for name in (OURS, BOTH, FREE, CLASSIFIER))
+    ours, free, classifier = (titled(name, best[name]) for name in (OURS, FREE, CLASSIFIER))
+    direct, *told = (titled(name, best[name]) for name in (DIRECT, BOTH, TOLD_DIRECT))
+    led = (ours, direct, *told)
     one, many = "1 intervention, grey levels", f"{steps} in sequence, grey levels"
     growth = "growth of the error per step, grey levels"
     against_constants = constants(measured)
     most = f"causal representations are more accurate than classifier-free guidance after {steps} interventions"
     verdicts = [
-        *(less(measured, most, many, lambda found: found.many, own, free) for own in (ours, both)),
+        *(less(measured, most, many, lambda found: found.many, own, free) for own in led),
         *(
             less(measured, "error grows slower with the number of steps", growth, lambda found: found.growth, own, free)
-            for own in (ours, both)
+            for own in led
         ),
-        less(measured, "more accurate than classifier-free guidance", one, lambda found: found.one, both, free),
-        less(measured, "more accurate than Diff-SCM", one, lambda found: found.one, ours, classifier),
-        less(measured, "more accurate than Diff-SCM", many, lambda found: found.many, ours, classifier),
+        *(
+            less(measured, "more accurate than classifier-free guidance", one, lambda found: found.one, own, free)
+            for own in told
+        ),
+        *(
+            less(measured, "more accurate than Diff-SCM", text, read, own, classifier)
+            for own in (ours, direct)
+            for text, read in ((one, lambda found: found.one), (many, lambda found: found.many))
+        ),
         less(measured, "more accurate than CausalVAE", many, lambda found: found.many, ours, "CausalVAE"),
         *(
             less(measured, f"better than with {which}", one, lambda found: found.one, ours, f"balanced, {which}")
@@ -145,7 +164,7 @@ def caught(clean: Measured, confounded: Measured, best: Mapping[str, float]) -> 
 
 def targets(measured: Measured, best: Mapping[str, float]) -> list[str]:
     """What was aimed at with the sizes that were chosen on validation rows, and whether it was reached."""
-    return [line for name in (OURS, BOTH) for line in _targets(measured, titled(name, best[name]))]
+    return [line for name in (OURS, DIRECT, BOTH, TOLD_DIRECT) for line in _targets(measured, titled(name, best[name]))]
 
 
 def _targets(measured: Measured, ours: str) -> list[str]:

@@ -17,12 +17,16 @@ from experiments.scenes.scene import Scene, Structure
 Rows = dict[str, Tensor]
 OURS, FREE, CLASSIFIER, CONSTANT = "balanced", "parents", "Diff-SCM", "constant"
 BOTH, SMALL = "told and led", "told and led, small"
+DIRECT, TOLD_DIRECT = "balanced, direct", "told and led, direct"
 SIZES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the sweep of balanced scales; 0 does not lead at all
 CONSTANTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # 1 is what the spreads of the projector say
 CLASSIFIERS = CONSTANTS
 OMEGAS = (1.0, 1.5, 2.0)
 TOGETHER = (0.003, 0.01, 0.03, 0.1)
-DEFAULTS = {OURS: 0.1, BOTH: 0.01, CONSTANT: 1.0, CLASSIFIER: 1.0, FREE: 1.5, "empirical": 0.1, "ancestral": 0.03}
+DEFAULTS = {
+    **{OURS: 0.1, BOTH: 0.01, CONSTANT: 1.0, CLASSIFIER: 1.0, FREE: 1.5},
+    **{"empirical": 0.1, "ancestral": 0.03, DIRECT: 0.1, TOLD_DIRECT: 0.03},
+}
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,10 @@ def swept(name: str, size: float) -> Method:
         return parents(size)
     if name == CLASSIFIER:
         return Method(lambda scm, scene, rows: classified(scm, size=size))
-    if name == BOTH:
-        return options(by="both", scale=OURS, size=size)
+    if name in (BOTH, TOLD_DIRECT):
+        return options(by="both", scale=OURS, size=size, direct=name == TOLD_DIRECT)
+    if name == DIRECT:
+        return options(scale=OURS, size=size, direct=True)
     return options(scale=name, size=size, **({"stop": 0.5} if name in ("empirical", "ancestral") else {}))
 
 
@@ -81,7 +87,12 @@ def titled(name: str, size: float) -> str:
 
 
 SWEPT = {OURS: SIZES, BOTH: TOGETHER, CONSTANT: CONSTANTS, CLASSIFIER: CLASSIFIERS, FREE: OMEGAS}
-ALSO = {"empirical": (0.03, 0.1, 0.3), "ancestral": (0.01, 0.03, 0.1)}  # chosen among, but not shown as sweeps
+ALSO = {  # chosen among, but not shown as sweeps
+    "empirical": (0.03, 0.1, 0.3),
+    "ancestral": (0.01, 0.03, 0.1),
+    DIRECT: (0.01, 0.03, 0.1, 0.3),
+    TOLD_DIRECT: TOGETHER,
+}
 
 
 def chosen(path: Path) -> dict[str, float]:
@@ -99,7 +110,9 @@ def methods(best: dict[str, float]) -> dict[str, Method]:
     found = {titled(name, best[name]): swept(name, best[name]) for name in (OURS, BOTH, FREE, CONSTANT, CLASSIFIER)}
     found[SMALL] = replace(swept(BOTH, best[BOTH]), kind="nscm-small")
     found["CausalVAE"] = Method(lambda scm, scene, rows: scm, kind="causal-vae")
-    found["balanced, no equations"] = graph(lambda scene, rows: {}, **own)
+    found[titled(DIRECT, best[DIRECT])] = swept(DIRECT, best[DIRECT])
+    found[titled(TOLD_DIRECT, best[TOLD_DIRECT])] = swept(TOLD_DIRECT, best[TOLD_DIRECT])
+    found["balanced, no equations"] = graph(lambda scene, rows: {}, **own).alone()
     found["balanced, wrong graph"] = graph(lambda scene, rows: scene.wrong, **own).alone()
     found["balanced, wrong model"] = Method(
         lambda scm, scene, rows: misled(scm, scene, rows).using(image={"scale": OURS, "size": best[OURS]})
@@ -110,6 +123,6 @@ def methods(best: dict[str, float]) -> dict[str, Method]:
     found["balanced, from the lowest level"] = options(**own, lowest=0).alone()
     found["balanced, one probe"] = options(**own, probes=1).alone()
     found["balanced, replay"] = options(**own, replay=True).alone()
-    found |= {titled(name, best[name]): swept(name, best[name]).alone() for name in ALSO}
+    found |= {titled(name, best[name]): swept(name, best[name]).alone() for name in ("empirical", "ancestral")}
     found["balanced, size 30, no limit"] = options(scale=OURS, size=30.0, limit=1e9).alone()
     return found

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.scenes.claims import caught, claims, targets
 from experiments.scenes.measured import ACM, FRECHET, Measured, Result, load, over
-from experiments.scenes.methods import CLASSIFIER, CONSTANT, FREE, OURS, chosen, methods, titled
+from experiments.scenes.methods import CLASSIFIER, CONSTANT, DIRECT, FREE, OURS, TOLD_DIRECT, chosen, methods, titled
 from experiments.scenes.scene import Scene
 
 COLUMNS: dict[str, Callable[[Result], float]] = {
@@ -112,7 +112,8 @@ def shown(best: Mapping[str, float]) -> dict[str, str]:
     """Which methods the curves show, with their colours."""
     return {
         titled(OURS, best[OURS]): "#2468ad",
-        "balanced, no equations": "#7aa6d6",
+        titled(DIRECT, best[DIRECT]): "#7aa6d6",
+        titled(TOLD_DIRECT, best[TOLD_DIRECT]): "#1b2030",
         titled(CONSTANT, best[CONSTANT]): "#e2a03f",
         titled(CLASSIFIER, best[CLASSIFIER]): "#8a6bbf",
         titled(FREE, best[FREE]): "#cf3a3a",

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.scenes.claims import caught, claims, interpolated, less, targets
 from experiments.scenes.measured import Result, Value, combined, load, mean, of_rows, slope
-from experiments.scenes.methods import CONSTANTS, DEFAULTS, chosen, methods
+from experiments.scenes.methods import CONSTANTS, DEFAULTS, DIRECT, TOLD_DIRECT, chosen, methods
 from experiments.scenes.results import COLUMNS, curves, factors, per_step, table, write
 from experiments.scenes.scene import FLOW, PENDULUM
 
@@ -130,11 +130,11 @@ def test_claims_are_decided_row_by_row(scene, tmp_path):
 def test_growth_is_that_of_the_error_itself(scene, tmp_path):
     # relative to doing nothing, whose error grows, the steeper one would fall
     written(tmp_path, scene, **{OURS: {"growth": 3.0}, FREE: {"growth": 2.0}})
-    row, other = (line for line in claims(loaded(scene, tmp_path), DEFAULTS, 5) if "grows slower" in line)
+    row, *others = (line for line in claims(loaded(scene, tmp_path), DEFAULTS, 5) if "grows slower" in line)
     assert "1.000 ± 0.000" in row
     assert row.endswith("| not held |")
-    assert BOTH in other
-    assert other.endswith("| not measured |")
+    assert [name in line for name, line in zip((DIRECT, BOTH, TOLD_DIRECT), others, strict=True)] == [True] * 3
+    assert all(line.endswith("| not measured |") for line in others)
 
 
 def test_claims_are_held_only_in_all_seeds(scene, tmp_path):

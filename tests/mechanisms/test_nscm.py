@@ -104,6 +104,26 @@ def test_a_caused_factor_is_led_through_its_equation_unless_it_was_intervened_on
     torch.testing.assert_close(pull.target, torch.stack(list(other.values()), 1))
 
 
+def test_a_direct_leader_reads_every_factor(rows):
+    image, parents = rows
+    plain, mechanism = built(), built(direct=True)
+    with torch.no_grad():
+        for one in (plain, mechanism):
+            one.equations.last += 0.5
+            one.equations.log_spread.fill_(-3.0)
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    assert plain.caused(noise, parents)[:, 2].all()
+    assert not mechanism.caused(noise, parents).any()
+    pull = mechanism._guidance(noise, {**parents, "a": parents["a"] + 1}).parts[1]
+    x, timestep = torch.randn(N, 1, 8, 8, dtype=torch.float64), torch.full((N,), 300)
+    assert torch.equal(pull.reads(x, timestep), mechanism.projector(x, timestep))
+    assert mechanism.config()["direct"] is True
+    assert "direct" not in plain.config()
+    assert mechanism.but(direct=False).caused(noise, parents)[:, 2].all()
+    with pytest.raises(ValueError, match="expected direct to be True or False, got 1"):
+        M.NSCMDiffusion(direct=1)
+
+
 def spatial(parents=PARENTS, image=None, **options):
     torch.manual_seed(5)
     options = {"widths": (8, 16), "schedule": "linear", "prediction": "v", "null_probability": 0.2, **options}
