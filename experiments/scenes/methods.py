@@ -112,7 +112,6 @@ def methods(best: dict[str, float]) -> dict[str, Method]:
     found["CausalVAE"] = Method(lambda scm, scene, rows: scm, kind="causal-vae")
     found[titled(DIRECT, best[DIRECT])] = swept(DIRECT, best[DIRECT])
     found[titled(TOLD_DIRECT, best[TOLD_DIRECT])] = swept(TOLD_DIRECT, best[TOLD_DIRECT])
-    found["balanced, no equations"] = graph(lambda scene, rows: {}, **own).alone()
     found["balanced, wrong graph"] = graph(lambda scene, rows: scene.wrong, **own).alone()
     found["balanced, wrong model"] = Method(
         lambda scm, scene, rows: misled(scm, scene, rows).using(image={"scale": OURS, "size": best[OURS]})
