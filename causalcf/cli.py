@@ -32,7 +32,7 @@ def demo(*, out: Path = Path("demo"), train: bool = False, rows: int = 24) -> No
 
     Measures the model that ships as morphodigits-semantic on unseen digits, and writes graph.png,
     counterfactuals.png (digits as observed, thicker, leaning the other way, fainter, and back again, with
-    what changed in red and blue) and report.md. Takes half a minute on two cores. With --train true
+    what changed in red and blue) and report.md. Takes a minute on two cores. With --train true
     it takes about 35 minutes more, and the model is saved to runs/demo; started again after a kill, it goes on.
 
     Args:
