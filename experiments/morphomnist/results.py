@@ -169,7 +169,7 @@ def curves(results: dict[str, Result]) -> Figure:
 
 
 def grid(names: list[str], models: Path, predictors: Path, plan: Path, variable: str, rows: int = 8) -> Figure:
-    """Rows of test images under one intervention, one column per method, beside the truth."""
+    """Rows of test images under one intervention, one column per method that has its weights, beside the truth."""
     data = MorphoMNIST(folder("morphomnist"), "test", mnist=folder("mnist"))
     seen = data[:rows]
     values = json.loads(plan.read_text())[variable][:rows]
@@ -182,9 +182,10 @@ def grid(names: list[str], models: Path, predictors: Path, plan: Path, variable:
         groups.append(Group("truth", [Panel("truth:0", "", pictures(true))]))
     shown = [BEST, f"semantic: {CHOSEN}", "semantic: 2M, 24, omega 3", "HVAE", "HVAE, fine-tuned", "VAE"]
     for index, name in enumerate(shown):
-        if name in names:
-            method = METHODS[name]
-            scm = method.made(cf.SCM.load(models / f"morphomnist-{method.model}"), predictors)
+        method = METHODS[name]
+        weights = models / f"morphomnist-{method.model}"
+        if name in names and weights.is_dir():
+            scm = method.made(cf.SCM.load(weights), predictors)
             image = scm.observe(seen).do(action)["image"]
             groups.append(Group(name, [Panel(f"method:{index}", "", pictures(image))]))
     return sheet(groups, f"below the first column: do({variable})")

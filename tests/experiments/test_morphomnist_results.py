@@ -2,16 +2,19 @@
 
 import json
 import math
+import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from causalcf import pretrained
 from experiments.morphomnist.claims import claims, common, stated, verdict
 from experiments.morphomnist.evaluate import digest, kept, planned
 from experiments.morphomnist.measured import COLUMNS, Value, load, of_rows, slug
 from experiments.morphomnist.methods import BEST, METHODS, MOONSHOT
-from experiments.morphomnist.results import curves, table
+from experiments.morphomnist.results import curves, grid, table
 from experiments.morphomnist.targets import targets
 
 
@@ -154,3 +157,15 @@ def test_what_was_not_measured_is_left_open(tmp_path):
     assert math.isnan(result["composition 1"].mean)
     assert math.isnan(result.spread)
     assert "| 20 | 25 + 24 | 2 + 1 | - | - | - |" in table({name: result}, "0")
+
+
+@pytest.mark.skipif("CAUSALCF_DATA" not in os.environ, reason="CAUSALCF_DATA is not set")
+def test_the_grid_shows_measured_methods_that_have_their_weights(tmp_path):
+    plan = tmp_path / "interventions.json"
+    plan.write_text(json.dumps({"digit": [1] * 8}))
+    shutil.copytree(pretrained.ROOT / "morphomnist-hvae", tmp_path / "morphomnist-hvae")
+    shown = []
+    for names in (["HVAE", "VAE", BEST], ["VAE"]):
+        figure = grid(names, tmp_path, tmp_path, plan, "digit", rows=2)
+        shown.append([axis.get_gid() for axis in figure.axes])
+    assert [any(gid.startswith("method:") for gid in gids if gid) for gids in shown] == [True, False]
