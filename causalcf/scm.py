@@ -116,6 +116,11 @@ class SCM(nn.Module):
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
         )
 
+    def __repr__(self) -> str:
+        """The table of `check`, and not every layer of every network."""
+        lines = (f"    {line}" for line in self.check().splitlines())
+        return "\n".join(["SCM(", *lines, ")"])
+
     # ---- learning
 
     def fit(

@@ -176,6 +176,7 @@ def test_the_table_names_every_node(scm):
     table = scm.check()
     assert "SpatialDiffusion" in table
     assert len(table.splitlines()) == 1 + len(scm.graph)
+    assert repr(scm) == "SCM(\n" + "\n".join(f"    {line}" for line in table.splitlines()) + "\n)"
 
 
 # ---- Pyro

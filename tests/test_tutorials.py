@@ -16,6 +16,7 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 TUTORIALS = {
     "sequences.md": {"sequence.png": "sequences.png"},
+    "representations.md": {"pendulum.png": "representations.png"},
     "explanations-and-causes.md": {"faces.png": "explanations-and-causes.png"},
 }
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", flags=re.DOTALL)
