@@ -13,7 +13,7 @@ from experiments.scenes.train import train, train_judge
 
 
 def main(
-    kind: Literal["nscm", "nscm-small", "causal-vae", "judge"] = "nscm",
+    kind: Literal["nscm", "causal-vae", "judge"] = "nscm",
     out: Path = Path("runs"),
     steps: int | None = None,
     confounding: float = 0.0,
@@ -23,7 +23,7 @@ def main(
     """Fit and save.
 
     Args:
-        kind: which model; the small one is narrower.
+        kind: which model.
         out: folder of the folders.
         steps: optimiser steps of the image's mechanism, instead of the recipe's.
         confounding: correlation of ball and hole in the training rows.

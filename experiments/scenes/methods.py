@@ -16,7 +16,7 @@ from experiments.scenes.scene import Scene, Structure
 
 Rows = dict[str, Tensor]
 OURS, FREE, CLASSIFIER, CONSTANT = "balanced", "parents", "Diff-SCM", "constant"
-BOTH, SMALL = "told and led", "told and led, direct, small"
+BOTH = "told and led"
 DIRECT, TOLD_DIRECT = "balanced, direct", "told and led, direct"
 SIZES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the sweep of balanced scales; 0 does not lead at all
 CONSTANTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # 1 is what the spreads of the projector say
@@ -108,7 +108,6 @@ def methods(best: dict[str, float]) -> dict[str, Method]:
     """
     own = {"scale": OURS, "size": best[OURS]}
     found = {titled(name, best[name]): swept(name, best[name]) for name in (OURS, BOTH, FREE, CONSTANT, CLASSIFIER)}
-    found[SMALL] = replace(swept(TOLD_DIRECT, best[TOLD_DIRECT]), kind="nscm-small")
     found["CausalVAE"] = Method(lambda scm, scene, rows: scm, kind="causal-vae")
     found[titled(DIRECT, best[DIRECT])] = swept(DIRECT, best[DIRECT])
     found[titled(TOLD_DIRECT, best[TOLD_DIRECT])] = swept(TOLD_DIRECT, best[TOLD_DIRECT])

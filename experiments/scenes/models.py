@@ -22,7 +22,6 @@ VARIATIONAL = Recipe(
     steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.01, clip=50.0, ema=0.999, checkpoint=500
 ).but(precision="bfloat16")
 FACTOR = Recipe(steps=2000, batch=512, learning_rate=1e-2, ema=0.99)
-WIDTHS = {"nscm": (64, 128), "nscm-small": (48, 96)}  # the small one ships
 STEPS = 1500  # of the equations, where they alone are fitted
 AGAIN = Recipe(steps=600, batch=512, learning_rate=1e-2, ema=0.99)  # of the flows of another graph
 
@@ -33,15 +32,15 @@ def model(scene: Scene, graph: cf.CausalGraph, kind: str = "nscm", steps: int | 
     Args:
         scene: the scene.
         graph: of its data set.
-        kind: "nscm", the narrower "nscm-small", or "causal-vae".
+        kind: "nscm" or "causal-vae".
         steps: optimiser steps of the image's mechanism, instead of the recipe's.
     """
     if kind == "causal-vae":
         recipe = VARIATIONAL if steps is None else VARIATIONAL.but(steps=steps)
         image: cf.Mechanism = M.CausalVAE(recipe=recipe)
-    elif kind in WIDTHS:
+    elif kind == "nscm":
         image = M.NSCMDiffusion(
-            widths=WIDTHS[kind],
+            widths=(48, 96),
             patch=4,
             refine=16,
             attention=True,
@@ -54,7 +53,7 @@ def model(scene: Scene, graph: cf.CausalGraph, kind: str = "nscm", steps: int | 
             recipe=IMAGE if steps is None else IMAGE.but(steps=steps),
         )
     else:
-        raise ValueError(f"expected kind 'nscm', 'nscm-small' or 'causal-vae', got {kind!r}")
+        raise ValueError(f"expected kind 'nscm' or 'causal-vae', got {kind!r}")
     caused = {name: M.Flow("affine", hidden=(64, 64), recipe=FACTOR) for name in scene.structure}
     return cf.SCM(graph, {**caused, "image": image})
 

@@ -29,7 +29,7 @@ def train(scene: Scene, kind: str, out: Path, steps: int | None, confounding: fl
 
     Args:
         scene: the scene.
-        kind: "nscm", "nscm-small" or "causal-vae".
+        kind: "nscm" or "causal-vae".
         out: folder of the folders.
         steps: optimiser steps of the image's mechanism, instead of the recipe's.
         confounding: correlation of the first two factors in the training rows.

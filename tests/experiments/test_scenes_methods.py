@@ -67,8 +67,7 @@ def folder(tmp_path, monkeypatch):
     options: dict = {"widths": (8, 8), "patch": 4, "refine": 4, "lowest": 60, "projector": (8, 8), "steps": 2}
     led = M.NSCMDiffusion(solver="2m", **options)
     scm = tiny(SCENE, led)
-    for kind in ("nscm", "nscm-small"):
-        scm.save(tmp_path / f"pendulum-{kind}")
+    scm.save(tmp_path / "pendulum-nscm")
     autoencoder = M.CausalVAE(width=2, widths=(8, 8), hidden=8)
     tiny(SCENE, autoencoder).save(tmp_path / "pendulum-causal-vae")
     return tmp_path
@@ -126,11 +125,8 @@ def test_what_was_asked_in_the_same_way_is_kept(folder):
     assert json.loads((folder / "results" / "0" / "balanced--size-0.1.json").read_text())["rows"] == 2
 
 
-def test_the_small_model_is_narrower_and_else_the_same():
-    one, other = (models.model(PENDULUM, PENDULUM.data.graph, kind).mechanisms["image"] for kind in models.WIDTHS)
-    assert other.widths[0] < one.widths[0]
-    assert {**one.config(), "widths": None} == {**other.config(), "widths": None}
-    with pytest.raises(ValueError, match="expected kind 'nscm', 'nscm-small' or 'causal-vae', got 'large'"):
+def test_an_unknown_kind_of_model_is_refused():
+    with pytest.raises(ValueError, match="expected kind 'nscm' or 'causal-vae', got 'large'"):
         models.model(PENDULUM, PENDULUM.data.graph, "large")
 
 
