@@ -9,7 +9,6 @@ from itertools import pairwise
 
 from experiments.scenes.measured import Measured, Result, Value, combined, over
 from experiments.scenes.methods import (
-    BOTH,
     CLASSIFIER,
     CONSTANT,
     CONSTANTS,
@@ -17,7 +16,7 @@ from experiments.scenes.methods import (
     FREE,
     OURS,
     SIZES,
-    TOLD_DIRECT,
+    TOLD,
     titled,
 )
 
@@ -115,7 +114,7 @@ def all_of(claim: str, parts: list[Verdict]) -> str:
 def claims(measured: Measured, best: Mapping[str, float], steps: int) -> list[str]:
     """Each claim, with the differences per seed."""
     ours, free, classifier = (titled(name, best[name]) for name in (OURS, FREE, CLASSIFIER))
-    direct, *told = (titled(name, best[name]) for name in (DIRECT, BOTH, TOLD_DIRECT))
+    direct, *told = (titled(name, best[name]) for name in (DIRECT, *TOLD))
     led = (ours, direct, *told)
     one, many = "1 intervention, grey levels", f"{steps} in sequence, grey levels"
     growth = "growth of the error per step, grey levels"
@@ -168,7 +167,7 @@ def caught(clean: Measured, confounded: Measured, best: Mapping[str, float]) -> 
 
 def targets(measured: Measured, best: Mapping[str, float]) -> list[str]:
     """What was aimed at with the sizes that were chosen on validation rows, and whether it was reached."""
-    return [line for name in (OURS, DIRECT, BOTH, TOLD_DIRECT) for line in _targets(measured, titled(name, best[name]))]
+    return [line for name in (OURS, DIRECT, *TOLD) for line in _targets(measured, titled(name, best[name]))]
 
 
 def _targets(measured: Measured, ours: str) -> list[str]:

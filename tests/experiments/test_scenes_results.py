@@ -7,12 +7,11 @@ import pytest
 
 from experiments.scenes.claims import caught, claims, interpolated, less, targets
 from experiments.scenes.measured import Result, Value, combined, load, mean, of_rows, slope
-from experiments.scenes.methods import CONSTANTS, DEFAULTS, DIRECT, TOLD_DIRECT, chosen, methods
+from experiments.scenes.methods import CONSTANTS, DEFAULTS, DIRECT, TOLD, chosen, methods, titled
 from experiments.scenes.results import COLUMNS, curves, factors, per_step, table, write
 from experiments.scenes.scene import FLOW, PENDULUM
 
 OURS, CONSTANT, FREE = "balanced, size 0.1", "constant, size 1", "parents, omega 1.5"
-BOTH = "told and led, size 0.01"
 WIGGLE = (-0.5, 0.5, -0.25, 0.25)
 
 
@@ -133,7 +132,8 @@ def test_growth_is_that_of_the_error_itself(scene, tmp_path):
     row, *others = (line for line in claims(loaded(scene, tmp_path), DEFAULTS, 5) if "grows slower" in line)
     assert "1.000 ± 0.000" in row
     assert row.endswith("| not held |")
-    assert [name in line for name, line in zip((DIRECT, BOTH, TOLD_DIRECT), others, strict=True)] == [True] * 3
+    led = [titled(name, DEFAULTS[name]) for name in (DIRECT, *TOLD)]
+    assert [name in line for name, line in zip(led, others, strict=True)] == [True] * 4
     assert all(line.endswith("| not measured |") for line in others)
 
 
