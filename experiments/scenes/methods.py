@@ -16,9 +16,9 @@ from experiments.scenes.scene import Scene, Structure
 
 Rows = dict[str, Tensor]
 OURS, FREE, CLASSIFIER, CONSTANT = "balanced", "parents", "Diff-SCM", "constant"
-BOTH = "told and led"
-DIRECT, TOLD_DIRECT, CHEAP = "balanced, direct", "told and led, direct", "told and led, direct, constant"
-TOLD = (BOTH, TOLD_DIRECT, CHEAP)
+BOTH, DIRECT = "told and led", "balanced, direct"
+TOLD_DIRECT, TOLD_CONSTANT = "told and led, direct", "told and led, direct, constant"
+TOLD = (BOTH, TOLD_DIRECT, TOLD_CONSTANT)
 SIZES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the sweep of balanced scales; 0 does not lead at all
 CONSTANTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # 1 is what the spreads of the projector say
 CLASSIFIERS = (*CONSTANTS, 30.0)
@@ -26,7 +26,7 @@ OMEGAS = (1.0, 1.5, 2.0)
 TOGETHER = (0.003, 0.01, 0.03, 0.1)
 DEFAULTS = {
     **{OURS: 0.1, BOTH: 0.01, CONSTANT: 1.0, CLASSIFIER: 1.0, FREE: 1.5},
-    **{"empirical": 0.1, "ancestral": 0.03, DIRECT: 0.1, TOLD_DIRECT: 0.03, CHEAP: 1.0},
+    **{"empirical": 0.1, "ancestral": 0.03, DIRECT: 0.1, TOLD_DIRECT: 0.03, TOLD_CONSTANT: 1.0},
 }
 
 
@@ -76,7 +76,7 @@ def swept(name: str, size: float) -> Method:
     if name == CLASSIFIER:
         return Method(lambda scm, scene, rows: classified(scm, size=size))
     if name in TOLD:
-        return options(by="both", scale=CONSTANT if name == CHEAP else OURS, size=size, direct=name != BOTH)
+        return options(by="both", scale=CONSTANT if name == TOLD_CONSTANT else OURS, size=size, direct=name != BOTH)
     if name == DIRECT:
         return options(scale=OURS, size=size, direct=True)
     return options(scale=name, size=size, **({"stop": 0.5} if name in ("empirical", "ancestral") else {}))
@@ -93,7 +93,7 @@ ALSO = {  # chosen among, but not shown as sweeps
     "ancestral": (0.01, 0.03, 0.1),
     DIRECT: (0.01, 0.03, 0.1, 0.3),
     TOLD_DIRECT: TOGETHER,
-    CHEAP: (0.3, 1.0, 3.0),
+    TOLD_CONSTANT: (0.3, 1.0, 3.0),
 }
 
 
@@ -111,7 +111,7 @@ def methods(best: dict[str, float]) -> dict[str, Method]:
     own = {"scale": OURS, "size": best[OURS]}
     found = {titled(name, best[name]): swept(name, best[name]) for name in (OURS, BOTH, FREE, CONSTANT, CLASSIFIER)}
     found["CausalVAE"] = Method(lambda scm, scene, rows: scm, kind="causal-vae")
-    found |= {titled(name, best[name]): swept(name, best[name]) for name in (DIRECT, TOLD_DIRECT, CHEAP)}
+    found |= {titled(name, best[name]): swept(name, best[name]) for name in (DIRECT, TOLD_DIRECT, TOLD_CONSTANT)}
     found["balanced, wrong graph"] = graph(lambda scene, rows: scene.wrong, **own).alone()
     found["balanced, wrong model"] = Method(
         lambda scm, scene, rows: misled(scm, scene, rows).using(image={"scale": OURS, "size": best[OURS]})
