@@ -60,7 +60,7 @@ def planned(path: Path, rows: Mapping[str, Tensor], train: Mapping[str, Tensor],
     if path.exists():
         kept = json.loads(path.read_text())
         if kept.get("seed") == seed and kept["id"][: len(ids)] == ids:
-            return {name: torch.tensor(kept[name][: len(ids)]) for name in train.keys() | {"digit"}}
+            return {name: torch.tensor(kept[name][: len(ids)]) for name in (*train, "digit")}
     drawn = {
         name: [round(value, 6) for value in found.tolist()] for name, found in interventions(rows, train, seed).items()
     }

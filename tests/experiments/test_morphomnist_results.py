@@ -85,7 +85,9 @@ def test_interventions_are_drawn_once(tmp_path):
     first = planned(path, rows, train, 3)
     other = {name: values + 1 for name, values in train.items()}
     few = {name: values[:4] for name, values in rows.items()}
-    assert all(torch.equal(values, first[name][:4]) for name, values in planned(path, few, other, 3).items())
+    again = planned(path, few, other, 3)
+    assert list(again) == list(first) == ["thickness", "intensity", "digit"]
+    assert all(torch.equal(values, first[name][:4]) for name, values in again.items())
     assert all(len(values) == 6 for name, values in json.loads(path.read_text()).items() if name != "seed")
     assert not (first["digit"] == rows["digit"]).any()
     assert not torch.equal(planned(path, rows, other, 3 + 1)["thickness"], first["thickness"])
