@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from causalcf.diffusion.guidance import Guidance, Step
 
 Reader = Callable[[Tensor], Tensor]
 Target = Tensor
+BETWEEN = (2.0, math.inf)  # signal over noise at which images are read
 
 
 def as_reader(name: str, reader: Any) -> Reader:
@@ -57,25 +59,25 @@ class Reading(Guidance):
     r"""The least change of the clean image after which predictors read the targets.
 
     To first order the change is `-J^T (J J^T)^{-1} (h(x0) - target)`, with J the gradients of the continuous readings;
-    it is added to the clean image at every level where signal outweighs noise, and carried over to the noise. One
-    forward and backward pass of each reader, no call of the denoiser. A target given as the reading of the factual
+    it is added to the clean image at every level between two ratios of signal to noise, and carried over to the noise.
+    One forward and backward pass of each reader, no call of the denoiser. A target given as the reading of the factual
     image plus the intended change forgives the readers their own errors; with replay the null intervention is exact.
 
     Args:
         readers: attribute -> what reads it from images in [0, 1], differentiable.
         targets: attribute -> the values to read, shape `(B,)`.
-        ratio: the least signal to noise, `alpha / sigma`, at which images are read.
+        between: the least and the largest signal to noise, `alpha / sigma`, at which images are read.
         share: how much of the change is made at one level.
     """
 
     readers: Mapping[str, Reader]
     targets: Mapping[str, Target]
-    ratio: float = 2.0
+    between: tuple[float, float] = BETWEEN
     share: float = 1.0
 
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         alpha, sigma = step.levels.alpha[step.k].item(), step.levels.sigma[step.k].item()
-        if alpha < self.ratio * sigma:
+        if not self.between[0] <= alpha / sigma <= self.between[1]:
             return torch.zeros_like(step.epsilon)
         clean = ((step.x - sigma * (step.epsilon + step.change)) / alpha).detach()
         change = -self.share * self._needed(clean)

@@ -14,6 +14,7 @@ from torch import Tensor
 from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser, Images
 from causalcf.diffusion.guidance import Anchored, ClassifierFree, Guidance, Memory, NoGuidance, guided
 from causalcf.diffusion.multistep import Multistep
+from causalcf.diffusion.readers import BETWEEN
 from causalcf.diffusion.replay import Replay, residuals
 from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
 from causalcf.diffusion.schedule import Kind, Schedule, Spacing
@@ -227,6 +228,7 @@ class Diffusion(ImageMechanism):
         by: By = "reading",
         tolerance: Mapping[str, float] | None = None,
         relative: bool | Collection[str] = True,
+        between: tuple[float, float] = BETWEEN,
     ) -> Self:
         """Let predictors of the parents steer prediction; they are not saved with the mechanism.
 
@@ -241,6 +243,8 @@ class Diffusion(ImageMechanism):
             relative: for readings: whether one must change by as much as the parent does, which forgives readers
                 their error on this image, or must be the parent's value, which forgives no label its error. Or the
                 names of those that must change.
+            between: for readings: the least and the largest signal to noise, `alpha / sigma`, at which images are
+                read. Readers that look at fewer levels cost less; at least one level must lie between.
         """
         if by != "reading" and not self.scalable:
             raise ValueError(
@@ -252,8 +256,15 @@ class Diffusion(ImageMechanism):
                 f"steer: by={by!r} needs a trained null token, but null_probability=0 never trains it; "
                 "train with null_probability=0.1, or take by='reading'"
             )
+        levels = self._denoiser().levels
+        ratios = (levels.alpha[1:] / levels.sigma[1:]).tolist()
+        if by != "omega" and not any(between[0] <= ratio <= between[1] for ratio in ratios):
+            raise ValueError(
+                f"steer: expected between to hold the signal to noise of a level at least, got {between}; the levels "
+                f"of these {self.steps} steps have {', '.join(f'{ratio:.3g}' for ratio in ratios)}"
+            )
         blank = torch.zeros(2, *self.variable.shape, device=self.device, dtype=self.dtype)
-        self.steering = Steering.checked(readers, self.parents, by, tolerance, relative, blank)
+        self.steering = Steering.checked(readers, self.parents, by, tolerance, relative, blank, between)
         return self
 
     @property
@@ -266,7 +277,7 @@ class Diffusion(ImageMechanism):
         made = super().but(kind, **options)
         if self.steering.readers and isinstance(made, Diffusion):
             own = self.steering
-            made.steer(own.readers, own.by, own.tolerance, own.relative)
+            made.steer(own.readers, own.by, own.tolerance, own.relative, own.between)
         return made
 
     def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from causalcf.diffusion.calibration import OMEGAS, Calibrated
 from causalcf.diffusion.guidance import ClassifierFree, Guidance
-from causalcf.diffusion.readers import Reader, Reading, finite
+from causalcf.diffusion.readers import BETWEEN, Reader, Reading, finite
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.trials import tried
 from causalcf.variables import Continuous, Variable
@@ -29,6 +29,7 @@ class Steering:
         by: "reading", "omega" or "both".
         tolerance: parent -> how far a reading may be off, for omega.
         relative: the parents whose readings must change by as much as they do.
+        between: the signal to noise at which images are read, for readings.
     """
 
     readers: Mapping[str, Reader] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Steering:
     by: By = "reading"
     tolerance: Mapping[str, float] = field(default_factory=dict)
     relative: frozenset[str] = frozenset()
+    between: tuple[float, float] = BETWEEN
 
     @classmethod
     def checked(
@@ -46,6 +48,7 @@ class Steering:
         tolerance: Mapping[str, float] | None,
         relative: bool | Collection[str],
         blank: Tensor,
+        between: tuple[float, float] = BETWEEN,
     ) -> Steering:
         """What a user asks for, if it fits the image's parents; readers are tried on blank images."""
         if by not in get_args(By):
@@ -69,7 +72,7 @@ class Steering:
             name: tried("steer", name, reader, parents[name], blank, by != "omega") for name, reader in readers.items()
         }
         chosen = frozenset(found) if relative is True else frozenset(names)
-        return cls(found, classes, by, allowed, chosen)
+        return cls(found, classes, by, allowed, chosen, between)
 
     def offsets(self, image: Tensor, parents: Parents) -> Noise:
         """By how much each reading of the factual image is off, where readings are relative, and its classes."""
@@ -90,7 +93,7 @@ class Steering:
         if not self.readers:
             return plain
         targets = {name: parents[name] + noise.get(f"h.{name}", 0.0) for name in self._numbers}
-        reading = Reading({name: self.readers[name] for name in self._numbers}, targets)
+        reading = Reading({name: self.readers[name] for name in self._numbers}, targets, self.between)
         if self.by == "reading":
             return plain + reading
         omegas = (free.scale, *(omega for omega in OMEGAS if omega > free.scale))

@@ -9,6 +9,7 @@ from typing import Any
 
 import causalcf as cf
 from causalcf import mechanisms as M
+from causalcf.diffusion.readers import BETWEEN
 from causalcf.mechanisms.steering import By
 from causalcf.training.predictors import load_predictor
 
@@ -19,7 +20,7 @@ FAST = "2M with replay, 12, omega 1.15, steered"
 FINE = "2M with replay, 12 fine levels, omega 1.15, steered"
 PLAIN = "2M with replay, 12 fine levels, omega 1.15"
 QUICK = "2M with replay, 8 fine levels, omega 1.15, steered"
-SPARE = "2M with replay, 8 fine levels, steered"
+SPARE = "2M with replay, 8 fine levels, omega 1.15, steered at two levels"
 BEST, MOONSHOT, UNAIDED, LEAST, FIFTY = (f"spatial-long: {name}" for name in (CHOSEN, FINE, PLAIN, QUICK, SPARE))
 
 
@@ -58,7 +59,9 @@ def tokens(omega: float, passes: int, rate: float) -> Method:
     return Method("semantic", made)
 
 
-def steered(model: str, names: tuple[str, ...], by: By = "reading", **changes: Any) -> Method:
+def steered(
+    model: str, names: tuple[str, ...], by: By = "reading", between: tuple[float, float] = BETWEEN, **changes: Any
+) -> Method:
     """Steered by the readers, which judge nothing; thickness to its value, intensity by as much as it changes."""
 
     def made(scm: cf.SCM, predictors: Path) -> cf.SCM:
@@ -67,7 +70,7 @@ def steered(model: str, names: tuple[str, ...], by: By = "reading", **changes: A
         assert isinstance(image, M.Diffusion)
         tolerance = {name: TOLERANCE[name] for name in names}
         relative = [name for name in names if name == "intensity"]
-        return scm.using(image=image.steer(readers, by, tolerance, relative))
+        return scm.using(image=image.steer(readers, by, tolerance, relative, between))
 
     return Method(model, made)
 
@@ -119,7 +122,7 @@ def steerings(model: str) -> dict[str, Method]:
         FINE: steered(model, both, **fine),
         PLAIN: options(model, **fine),
         QUICK: steered(model, both, **{**fine, "steps": 8}),
-        SPARE: steered(model, both, **{**fine, "steps": 8, "omega": 1.0}),
+        SPARE: steered(model, both, between=(10.0, 50.0), **{**fine, "steps": 8}),
         "2M with replay, 24, omega 1.15": options(model, **scaled),
         "2M with replay, 24, omega 1.15, thickness steered": steered(model, both[:1], **scaled),
         "2M with replay, 24, omega calibrated": steered(model, (*both, "digit"), "omega", **replayed),

@@ -1,5 +1,7 @@
 """Guidance by what predictors read, on the linear-Gaussian image model."""
 
+import math
+
 import pytest
 import torch
 
@@ -73,7 +75,8 @@ def test_a_reading_corrects_what_other_guidance_leaves():
     assert (Mean()(read_of(clean)) - target).abs().mean() > 0.01
 
 
-def test_where_noise_outweighs_signal_nothing_is_read():
+@pytest.mark.parametrize("between", [(2.0, math.inf), (2.0, 8.0), (0.0, 2.0)])
+def test_images_are_read_between_two_ratios_of_signal_to_noise(between):
     linear, denoiser, _ = setup()
     asked = []
 
@@ -81,10 +84,13 @@ def test_where_noise_outweighs_signal_nothing_is_read():
         asked.append(len(image))
         return Mean()(image)
 
-    model = guided(denoiser, linear.a, Reading({"mean": reader}, {"mean": torch.zeros(6)}, ratio=2.0))
+    model = guided(denoiser, linear.a, Reading({"mean": reader}, {"mean": torch.zeros(6)}, between=between))
     generate(model, linear.xi, denoiser.levels, Multistep())
     levels = denoiser.levels
-    assert len(asked) == int((levels.alpha[1:] >= 2 * levels.sigma[1:]).sum())
+    ratios = (levels.alpha[1:] / levels.sigma[1:]).tolist()
+    within = [between[0] <= ratio <= between[1] for ratio in ratios]
+    assert len(asked) == sum(within)
+    assert 0 < sum(within) < len(within)
 
 
 def test_each_row_takes_the_smallest_scale_that_reads_as_intended():

@@ -57,11 +57,12 @@ def test_named_readings_change_by_as_much_as_their_parents(relative, offsets, ro
 
 
 def test_readers_go_on_steering_under_other_options():
-    steered = built(solver="2m").steer({"a": brightness}, relative=False)
+    steered = built(solver="2m").steer({"a": brightness}, relative=False, between=(1.0, 50.0))
     other = steered.but(omega=2.0)
     assert isinstance(other, M.SpatialDiffusion)
     assert dict(other.steering.readers) == {"a": brightness}
     assert other.steering.relative == frozenset()
+    assert other.steering.between == (1.0, 50.0)
     with pytest.raises(ValueError, match="reference='null' of another"):
         built().steer({"a": brightness}, "omega", {"a": 0.1}).but(reference="factual")
 
@@ -100,6 +101,10 @@ def detached(image):
         (({"a": brightness}, "omega", {"a": -1.0}), "expected a tolerance >= 0 for a, got -1.0"),
         (({"a": brightness}, "both", {"zzz": 1.0}), "zzz is no parent of this image; it has a, b, k"),
         (({"a": brightness}, "reading", None, ["z"]), "z is no parent of this image"),
+        (
+            ({"a": brightness}, "reading", None, True, (300.0, 400.0)),
+            r"expected between to hold the signal to noise of a level at least, got .300.0, 400.0.; the levels of",
+        ),
     ],
 )
 def test_readers_that_cannot_steer_are_refused_at_once(arguments, message):
