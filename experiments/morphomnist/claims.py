@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from experiments.morphomnist.measured import Result, Value
-from experiments.morphomnist.methods import LEAST, OMEGAS, UNAIDED
+from experiments.morphomnist.methods import FIFTY, OMEGAS, UNAIDED
 
 Columns = tuple[tuple[str, bool], ...]  # a column of the table, and whether less of it is better
 IDENTITY: Columns = (("do(t): identity", True), ("do(t): to the truth", True), ("do(i): to the truth", True))
@@ -63,7 +63,7 @@ def stated() -> Iterator[Claim]:
             other = f"{plain}, {repair}"
             yield Claim(f"replay beats a {repair}", where, replayed, other, RETRACED + EFFECT)
             yield Claim(f"a {repair} beats dynamic abduction", where, other, aligned, RETRACED + EFFECT)
-    for few in (LEAST, UNAIDED):
+    for few in (FIFTY, UNAIDED):
         for omega in (1.5, 2.0):
             where, aligned = f"{few}, against omega {omega:g}", f"CTA, 24, omega {omega:g}, 10 passes"
             yield Claim("few steps beat dynamic abduction", where, few, aligned, RETRACED + EFFECT + BIAS)
