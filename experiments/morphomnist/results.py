@@ -14,7 +14,7 @@ from causalcf.data import MorphoMNIST
 from causalcf.plot.sheet import Caption, Group, Panel, pictures, sheet
 from experiments.morphomnist.claims import claims
 from experiments.morphomnist.measured import KEPT, MEASURED, READ, SOUND, Result, load
-from experiments.morphomnist.methods import BEST, CHOSEN, METHODS, MOONSHOT, OMEGAS
+from experiments.morphomnist.methods import BEST, CHOSEN, FIFTY, METHODS, OMEGAS
 from experiments.morphomnist.models import folder
 from experiments.morphomnist.targets import targets
 
@@ -66,7 +66,7 @@ LINES = {
     "semantic, CTA": ("CTA, 24{}, 10 passes", "#3f8f5b", "-.", "v"),
 }
 POINTS = {
-    "spatial-long, steered, 49 evaluations": (MOONSHOT, "#111111", "*"),
+    "spatial-long, steered, 50 evaluations in all": (FIFTY, "#111111", "*"),
     "HVAE, fine-tuned": ("HVAE, fine-tuned", "#777777", "D"),
 }
 
