@@ -48,7 +48,7 @@ class Steering:
         tolerance: Mapping[str, float] | None,
         relative: bool | Collection[str],
         blank: Tensor,
-        between: tuple[float, float] = BETWEEN,
+        between: tuple[float, float],
     ) -> Steering:
         """What a user asks for, if it fits the image's parents; readers are tried on blank images."""
         if by not in get_args(By):
