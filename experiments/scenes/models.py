@@ -37,7 +37,7 @@ def model(scene: Scene, graph: cf.CausalGraph, kind: str = "nscm", steps: int | 
     """
     if kind == "causal-vae":
         recipe = VARIATIONAL if steps is None else VARIATIONAL.but(steps=steps)
-        image: cf.Mechanism = M.CausalVAE(recipe=recipe)
+        image: cf.Mechanism = M.CausalVAE(widths=(16, 32, 64), recipe=recipe)
     elif kind == "nscm":
         image = M.NSCMDiffusion(
             widths=(48, 96),
