@@ -55,21 +55,26 @@ def main(
         raise SystemExit(f"--only: expected names of FAMILIES, got {', '.join(sorted(unknown))}")
     weights, path = digests(data, models), place / FILE
     bench = prepared(faces, models, faces.split("val", rows))
-    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for name, family in FAMILIES.items():
         if METHODS[name].latent not in weights:
             print(f"{name}: not chosen, without --only '[latent]' of experiments.explain.train", flush=True)
             continue
         if only is not None and name not in only:
             continue
+        content = chosen_before(path)
         if current(content, name, weights) and content[name]["rows"] == rows:
             continue
         tried = [tried_out(name, options, bench) for options in family.candidates()]
         best = chosen(tried, rows)
         about = {"weights": weights[METHODS[name].latent], "grid": family.digest(), "rows": rows}
-        content[name] = {**about, "options": best["options"], "tried": tried}
+        content = {**chosen_before(path), name: {**about, "options": best["options"], "tried": tried}}
         write_text(path, json.dumps(content, indent=1) + "\n")
         print(f"{name}: {best}", flush=True)
+
+
+def chosen_before(path: Path) -> dict[str, Any]:
+    """What is in the file; asked again before it is written, as others may choose other families meanwhile."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 @torch.no_grad()
