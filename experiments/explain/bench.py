@@ -14,6 +14,7 @@ from torch import Tensor
 
 import causalcf as cf
 from causalcf.data import ToyFaces
+from causalcf.explain.explainer import Attempt, Explainer
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generator import Generator
 from causalcf.metrics.explanation_report import explanation_scores
@@ -72,7 +73,7 @@ class Bench:
 
     def oracle(self, images: Tensor) -> Tensor:
         """Probabilities of the attributes; measured where they were drawn, and read by a network elsewhere."""
-        if self.faces.name != "toyfaces":
+        if not self.knows:
             return self.attributes(images).sigmoid()
         oracles = ToyFaces("test").oracles()
         return torch.stack([oracles[name](images).float() for name in self.named], 1)
@@ -81,10 +82,13 @@ class Bench:
         """The features in which Frechet distances are: few, so that these can be told from few rows."""
         return torch.cat([self.attributes.features(part) for part in images.split(64)]).double() @ self.axes
 
-    def truth(self, target: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The pixels that the query owns, and what the rows would have been, where that is known."""
-        if self.faces.name != "toyfaces":
-            return None, None
+    @property
+    def knows(self) -> bool:
+        """Whether there is a truth."""
+        return self.faces.name == "toyfaces"
+
+    def truth(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The pixels that the query owns in the first rows, and what these would have been, where that is known."""
         data, part = ToyFaces("test"), {name: values[: len(target)] for name, values in self.rows.items()}
         action = cf.do(**{self.faces.query: target})
         return data.owns(part, self.faces.query), data.true_counterfactual(part, action)["image"]
@@ -92,7 +96,7 @@ class Bench:
     @torch.no_grad()
     def scores(self, found: Explanation, name: str) -> Report:
         """Everything but diversity, of explanations of the first rows."""
-        owned, truth = self.truth(found.target)
+        owned, truth = self.truth(found.target) if self.knows else (None, None)
         return explanation_scores(
             found.images,
             found.counterfactuals,
@@ -141,6 +145,22 @@ class Bench:
             "CD": correlation_difference(before, after, self.correlation, self.query).value,
             "enough": int(flipped.sum()) >= 4 * self.axes.shape[1],
         }
+
+
+class Truth(Explainer):
+    """What the rows would have been: the answer of a method that makes no error.
+
+    Args:
+        bench: which knows the truth, and whose rows are explained, all at once.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__((1.0,), None, len(bench.rows["id"]), 0)
+        self.bench = bench
+
+    def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:  # noqa: D102
+        where, images = self.bench.truth(attempt.query.target)
+        return images, where.unsqueeze(1)
 
 
 def principal(features: Tensor, count: int) -> Tensor:

@@ -150,6 +150,11 @@ def behind(first: Result, second: Result, column: str) -> int:
     return min(first.rows, second.rows) if column == "processor" else difference(first, second, column).n
 
 
+def counted(own: Result, other: Result, column: str) -> bool:
+    """Whether a column decides; L1 only where no truth is known, as the truth itself changes something."""
+    return column != "L1" or math.isnan(own.nothing() + other.nothing())
+
+
 Mark = Literal["+", "=", "-", ""]
 
 
@@ -165,7 +170,7 @@ def mark(own: Result, other: Result, column: str) -> Mark:
 
 def beaten(own: Result, other: Result) -> bool:
     """Whether our own is better in at least one column, and worse in none."""
-    marks = [mark(own, other, column) for column in CONTEST]
+    marks = [mark(own, other, column) for column in CONTEST if counted(own, other, column)]
     return "+" in marks and "-" not in marks
 
 
@@ -199,7 +204,8 @@ def contest(measured: Measured) -> list[str]:
 LEGEND = (
     "Each cell: our own / the other, means over the first n rows; + better, - worse, = neither by more than chance, "
     f"row by row (processor time: by more than {TIMING:.0%}). Who has no value where the other has one is worse. "
-    "Beaten: our own is better in one column at least, and worse in none."
+    "Beaten: our own is better in one column at least, and worse in none; what stands in brackets does not count: L1 "
+    "where the truth is known, which changes something too; the truth error says how far off from it a method is."
 )
 
 
@@ -208,6 +214,7 @@ def _cell(own: Result, other: Result, column: str) -> str:
     values = [result.value(column, count) for result in (own, other)]
     if not (sign := mark(own, other, column)):
         return "-"
+    sign = sign if counted(own, other, column) else f"({sign})"
     few = "" if all(value.enough for value in values) else " (few)"
     return " / ".join("-" if math.isnan(value.mean) else f"{value.mean:.3f}" for value in values) + f" {sign}{few}"
 

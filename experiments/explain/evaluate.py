@@ -29,9 +29,9 @@ from causalcf.explain.explainer import Explainer
 from causalcf.explain.explanation import Explanation
 from causalcf.metrics.report import Report
 from causalcf.storage import write_text
-from experiments.explain.bench import Bench, digests, prepared, selected
+from experiments.explain.bench import Bench, Truth, digests, prepared, selected
 from experiments.explain.data import Faces, Split
-from experiments.explain.measured import PLACES
+from experiments.explain.measured import PLACES, TRUTH
 from experiments.explain.memory import peak
 from experiments.explain.methods import BATCH, METHODS, explainer, family_of, slug
 from experiments.explain.results import write
@@ -162,9 +162,37 @@ def main(
         content["memory"] = peak(name, data, models, chosen, threads)
         write_text(path, json.dumps(content) + "\n")
         print(f"{name}: {found}", flush=True)
+    current |= known(bench, place, kept, {"weights": weights[False], "split": split}, sorted(set(counts.values())))
     write(place, place if data == "toyfaces" else kept, kept, current)
     if failed:
         raise SystemExit(f"not measured, as their steps were not finite: {', '.join(failed)}")
+
+
+def known(
+    bench: Bench, place: Path, kept: Path, shared: Mapping[str, Any], prefixes: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """The true counterfactuals, measured as if a method had found them, where they are known.
+
+    Args:
+        bench: what all share.
+        place: folder of the JSON files.
+        kept: folder of the explanations.
+        shared: what decides the rows and the measures.
+        prefixes: as for `measured`.
+    """
+    if not bench.knows:
+        return {}
+    rows = bench.rows
+    found = Truth(bench).explain(bench.kit.classifier, bench.drawing[False], rows["image"], ids=rows["id"])
+    about = {"method": TRUTH, **shared}
+    folder, path = slug(TRUTH), place / f"{slug(TRUTH)}.json"
+    asked = {"rows": len(found), "again": 0, "prefixes": list(prefixes)}
+    if not (path.exists() and covers(json.loads(path.read_text()), about, asked)):
+        found.save(kept / folder / "0-0", pictures=False)
+        said = {"about": about, "asked": asked, "folder": folder, "machine": "-", "memory": None}
+        nothing = torch.zeros(len(found))
+        write_text(path, json.dumps(said | measured(TRUTH, bench, found, nothing, None, prefixes)) + "\n")
+    return {TRUTH: about}
 
 
 def covers(content: Mapping[str, Any], about: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -187,7 +215,7 @@ def machine() -> str:
 
 
 def measured(
-    name: str, bench: Bench, found: Explanation, spent: Tensor, second: Explanation, prefixes: Sequence[int]
+    name: str, bench: Bench, found: Explanation, spent: Tensor, second: Explanation | None, prefixes: Sequence[int]
 ) -> dict[str, Any]:
     """What is reported of a method, as plain data.
 
@@ -196,7 +224,7 @@ def measured(
         bench: what all share.
         found: explanations.
         spent: processor seconds of each.
-        second: further explanations of the first rows.
+        second: further explanations of the first rows, if there are.
         prefixes: numbers of first rows of which what is only said of rows together is wanted.
     """
     report = bench.scores(found, name)
@@ -207,7 +235,7 @@ def measured(
         "options": found.about,
         "rows": report.to_dict()["about"],
         "lines": lined(report),
-        "varied": lined(bench.varied(found, second, name)),
+        "varied": [] if second is None else lined(bench.varied(found, second, name)),
         "together": Report((), together).to_dict()["about"],
         "cost": {column: plain(values) for column, values in cost.items()},
     }

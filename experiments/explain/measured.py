@@ -15,6 +15,7 @@ from causalcf.metrics.explanation_sets import jackknife
 from causalcf.metrics.tally import estimate
 from experiments.explain.methods import METHODS, slug
 
+TRUTH = "the truth"  # measured like a method
 ALL, FLIPPED = "all rows", "flipped rows"
 COLUMNS: dict[str, tuple[str, str]] = {
     "flip rate": ("flip rate", ALL),
@@ -177,13 +178,13 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def load(place: Path, current: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Result]:
-    """What is measured so far, in the order of the methods.
+    """What is measured so far: the truth, if it is known, and the methods in their order.
 
     Args:
         place: folder of the files.
         current: method -> what decides its explanations now; files that tell of others are left out.
     """
-    paths = {name: place / f"{slug(name)}.json" for name in METHODS}
+    paths = {name: place / f"{slug(name)}.json" for name in (TRUTH, *METHODS)}
     found = {name: Result(json.loads(path.read_text())) for name, path in paths.items() if path.exists()}
     if current is None:
         return found

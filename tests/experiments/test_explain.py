@@ -27,6 +27,7 @@ from experiments.explain.evaluate import covers
 from experiments.explain.evaluate import main as evaluate
 from experiments.explain.families import CANDIDATES, FAMILIES, Family
 from experiments.explain.latents import load
+from experiments.explain.measured import TRUTH
 from experiments.explain.measured import load as load_results
 from experiments.explain.memory import peak
 from experiments.explain.methods import BATCH, METHODS, Kit, explainer, family_of
@@ -115,14 +116,16 @@ def test_every_method_passes_through(models, quick):
     """All of `METHODS`, in pixels and in codes: measured, compared, drawn; each on its rows."""
     asked(models, quick)
     measured = load_results(quick)
-    assert list(measured) == list(METHODS)
-    assert {name: result.rows for name, result in measured.items()} == {
+    assert list(measured) == [TRUTH, *METHODS]
+    told = measured[TRUTH]
+    assert told.value("truth error").mean == 0 < told.nothing()
+    assert {name: result.rows for name, result in measured.items()} == {TRUTH: 3} | {
         name: {"all": 3, "few": 2, "slowest": 1}[method.rows] for name, method in METHODS.items()
     }
     for result in measured.values():
         assert result.value("flip rate").n == result.rows
         assert result.value("truth error").n == result.rows
-        assert result.value("processor").mean > 0
+        assert (result.value("processor").mean > 0) is (result is not told)
         assert len(result.together["1"]["sFID without"]) == 10
     text = (quick / "claims.md").read_text()
     assert "not measured" not in text

@@ -150,6 +150,16 @@ def test_the_contest_takes_a_win_and_no_loss():
         assert beaten(result("Agreed", IoU=0.9), other)
 
 
+def test_to_change_less_than_the_truth_is_not_better():
+    own, other = result("Agreed", L1=0.2, IoU=0.9), result("MaskDiME")
+    assert not beaten(own, other)
+    for found in (own, other):
+        found.lines[PLACES["truth error"]]["reference"] = {"mean": 7.0}  # of doing nothing
+    assert beaten(own, other)
+    (line,) = (line for line in contest({"Agreed": own, "MaskDiME": other}) if line.startswith("| Agreed | MaskDiME"))
+    assert " (-) | " in line
+
+
 def test_who_has_no_value_loses():
     own, none = result("Agreed"), result("MaskDiME", flips=0, sfid=None)
     assert mark(own, none, "NA") == "+"
