@@ -21,7 +21,7 @@ FINE = "2M with replay, 12 fine levels, omega 1.15, steered"
 PLAIN = "2M with replay, 12 fine levels, omega 1.15"
 QUICK = "2M with replay, 8 fine levels, omega 1.15, steered"
 SPARE = "2M with replay, 8 fine levels, omega 1.15, steered at two levels"
-BEST, MOONSHOT, UNAIDED, LEAST, FIFTY = (f"spatial-long: {name}" for name in (CHOSEN, FINE, PLAIN, QUICK, SPARE))
+BEST, TWELVE, UNAIDED, LEAST, FIFTY = (f"spatial-long: {name}" for name in (CHOSEN, FINE, PLAIN, QUICK, SPARE))
 
 
 @dataclass(frozen=True)

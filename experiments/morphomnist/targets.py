@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from experiments.morphomnist.measured import Result
-from experiments.morphomnist.methods import BEST, FIFTY, LEAST, MOONSHOT, UNAIDED
+from experiments.morphomnist.methods import BEST, FIFTY, LEAST, TWELVE, UNAIDED
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def all_calls(result: Result) -> float:
     return sum(result.cost.values())
 
 
-SHOWN = (BEST, MOONSHOT, LEAST, FIFTY, UNAIDED)
+SHOWN = (BEST, TWELVE, LEAST, FIFTY, UNAIDED)
 TARGETS = [
     Target("evaluations of the denoiser", calls, high=lambda _: 100),
     Target("evaluations of all networks, forwards and backwards", all_calls, high=lambda _: 100),

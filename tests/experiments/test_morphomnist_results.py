@@ -13,7 +13,7 @@ from causalcf import pretrained
 from experiments.morphomnist.claims import claims, common, stated, verdict
 from experiments.morphomnist.evaluate import digest, kept, planned
 from experiments.morphomnist.measured import COLUMNS, Value, load, of_rows, slug
-from experiments.morphomnist.methods import BEST, METHODS, MOONSHOT
+from experiments.morphomnist.methods import BEST, METHODS, TWELVE
 from experiments.morphomnist.results import curves, grid, table
 from experiments.morphomnist.targets import targets
 
@@ -137,7 +137,7 @@ def test_targets_say_what_was_reached(results):
     assert reached["composition, 1 cycle"] == ["1.000", "at most 0.050", "no |"]
     assert reached["do(digit): digit"] == ["1.000", "at least 0.970", "yes |"]
     lines = targets({"0": results})
-    fast = [line for line in lines if MOONSHOT in line]
+    fast = [line for line in lines if TWELVE in line]
     assert any("49.000 | at most 50.000 | yes" in line for line in fast)
     assert any("52.000 | at most 50.000 | no" in line for line in fast)
     assert any("10 cycles" in line and "| 20 |" in line for line in fast)
