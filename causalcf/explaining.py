@@ -77,8 +77,8 @@ def explain(
         option: Of the method, such as "depth=30" or "scales=8,10"; give --option again for another.
         prompt: What a pipeline that reads text is told of a class; once for each class, in their order. LDCE needs it.
         parent: What a model of ours is told of a class: which discrete parent of the image it is. LDCE needs it.
-        surrogate: Of sce and scelitehq, what gives the gradients instead of the classifier: the folder that `causalcf
-            distil` wrote, or a file as for --classifier.
+        surrogate: What gives the gradients instead of the classifier: the folder that `causalcf distil` wrote, or a
+            file as for --classifier.
         perceptual: Of dime, fastdime and maskdime, images in [0, 1] to features that are kept near the factual ones: a
             file as for --classifier.
         out: Folder of all that is written, and of the work done so far; not that of the images.
@@ -88,14 +88,16 @@ def explain(
         device: Such as "cpu" or "cuda"; "auto" takes a GPU if there is one.
     """
     _refuse_folder(out, images)
-    networks = {"surrogate": surrogate, "perceptual": perceptual}
-    explainer = read_method(method, option or [], batch, seed, *(name for name, file in networks.items() if file))
+    explainer = read_method(method, option or [], batch, seed, *(["perceptual"] if perceptual else []))
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     decides = _placed(classifier, place)
     decides = decides if label is None else library.label(decides, label)
-    for name, file in networks.items():
-        if file:
-            setattr(explainer, name, _placed(file, place))
+    networks = {"surrogate": surrogate, "perceptual": perceptual}
+    networks = {name: _placed(file, place) for name, file in networks.items() if file}
+    if surrogate and "surrogate" not in _parameters(type(explainer)):
+        decides = library.Led(decides, networks.pop("surrogate"))
+    for name, network in networks.items():
+        setattr(explainer, name, network)
     draws = read_generator(generator, prompt, parent, place)
     album = read_images(images, rows, draws.channels)
     queries = explainer.queries(decides, draws, album.images.to(place), target)

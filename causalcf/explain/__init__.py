@@ -10,6 +10,7 @@ from causalcf.explain.explanation import Explanation as Explanation
 from causalcf.explain.fastdime import FastDiME as FastDiME
 from causalcf.explain.generators import Generator as Generator
 from causalcf.explain.gradients import IntegratedGradients as IntegratedGradients
+from causalcf.explain.gradients import Led as Led
 from causalcf.explain.gradients import SmoothGrad as SmoothGrad
 from causalcf.explain.ldce import LDCE as LDCE
 from causalcf.explain.maskdime import MaskDiME as MaskDiME

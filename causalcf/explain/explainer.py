@@ -155,7 +155,7 @@ class Explainer(ABC):
                 no tensor.
             FloatingPointError: logits, gradients or what the generator says are not finite.
         """
-        surrogate = getattr(self, "surrogate", None)
+        surrogate = getattr(self, "surrogate", None) or getattr(classifier, "surrogate", None)
         refuse_images(images)
         refuse_other(generator)
         refuse_training(classifier, "classifier")

@@ -1,4 +1,4 @@
-"""Other gradients of a classifier: its logits as they are, and where they rise read around an image, not at it."""
+"""Other gradients of a classifier: its logits as they are, and where they rise read elsewhere."""
 
 from __future__ import annotations
 
@@ -18,25 +18,31 @@ Points = Callable[[Images], Iterator[Images]]
 
 
 class _Averaged(torch.autograd.Function):
-    """The value `f(x)`; its gradient, the mean of those at other points."""
+    """The value `f(x)`; its gradient, the mean of those that another has at other points."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, classifier: Classifier, points: Points) -> Tensor:
+    def forward(ctx: Any, images: Tensor, classifier: Classifier, leader: Classifier, points: Points) -> Tensor:
         ctx.save_for_backward(images)
-        ctx.classifier, ctx.points = classifier, points
+        ctx.leader, ctx.points = leader, points
         return classifier(images)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         (images,) = ctx.saved_tensors
         total, count = torch.zeros_like(images), 0
         for point in ctx.points(images):  # one at a time, so that memory does not grow with their number
             with torch.enable_grad():
                 leaf = point.detach().requires_grad_()
-                (gradient,) = torch.autograd.grad(ctx.classifier(leaf), leaf, slopes[0])
+                logits = ctx.leader(leaf)
+                if logits.shape != slopes[0].shape:
+                    raise ValueError(
+                        f"Led: the classifier gives logits of {tuple(slopes[0].shape)}, the surrogate "
+                        f"{tuple(logits.shape)}; take one that was distilled from this classifier"
+                    )
+                (gradient,) = torch.autograd.grad(logits, leaf, slopes[0])
             total, count = total + gradient, count + 1
-        return total / count, None, None
+        return total / count, None, None, None
 
 
 class SmoothGrad:
@@ -68,7 +74,7 @@ class SmoothGrad:
 
     def __call__(self, images: Images) -> Float[Tensor, "batch ..."]:
         """The classifier's logits."""
-        return _Averaged.apply(images, self.classifier, self._points)  # type: ignore[no-any-return]
+        return _Averaged.apply(images, self.classifier, self.classifier, self._points)  # type: ignore[no-any-return]
 
     def _points(self, images: Images) -> Iterator[Images]:
         units = Units(torch.zeros(1, dtype=torch.int64), self.seed)
@@ -106,9 +112,30 @@ class IntegratedGradients:
                 f"IntegratedGradients: the baseline has shape {tuple(self.baseline.shape)}, the images "
                 f"{tuple(images.shape[1:])}"
             )
-        return _Averaged.apply(images, self.classifier, self._points)  # type: ignore[no-any-return]
+        return _Averaged.apply(images, self.classifier, self.classifier, self._points)  # type: ignore[no-any-return]
 
     def _points(self, images: Images) -> Iterator[Images]:
         start = self.baseline.to(images)
         for index in range(self.steps):
             yield start + (index + 0.5) / self.steps * (images - start)
+
+
+class Led:
+    """A classifier with the gradient of another, of a smooth student of it for example: any explainer can follow that.
+
+    What it says, and so whether a row flips, remains the classifier's own word.
+
+    Args:
+        classifier: images in [0, 1] -> logits.
+        surrogate: the same, differentiable, with as many logits; `causalcf.training.surrogates.distil` makes one.
+
+    Example:
+        `cf.explain.MaskDiME().explain(cf.explain.Led(classifier, student), generator, images)`
+    """
+
+    def __init__(self, classifier: Classifier, surrogate: Classifier) -> None:
+        self.classifier, self.surrogate = classifier, surrogate
+
+    def __call__(self, images: Images) -> Float[Tensor, "batch ..."]:
+        """The classifier's logits."""
+        return _Averaged.apply(images, self.classifier, self.surrogate, lambda x: iter((x,)))  # type: ignore[no-any-return]

@@ -145,7 +145,7 @@ class Query:
         if gradient is None:
             raise ValueError(
                 f"{self.name}: no gradient of its logits reaches the image, and explanations follow that; leave out "
-                "torch.no_grad(), .detach(), .numpy() and argmax, or explain with SCE(surrogate=...)"
+                "torch.no_grad(), .detach(), .numpy() and argmax, or give it a surrogate, Led(classifier, surrogate)"
             )
         if not gradient.isfinite().all():
             raise FloatingPointError(

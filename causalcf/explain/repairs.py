@@ -15,7 +15,7 @@ from causalcf.explain.attributes import Changes, Reader, changes, read
 from causalcf.explain.explainer import Explainer
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
-from causalcf.explain.queries import Query, decided
+from causalcf.explain.queries import Classifier, Query, decided
 from causalcf.rows import Dataset
 from causalcf.training.repair import UNKNOWN, relabelled, repaired
 from causalcf.training.steps import derived_seed
@@ -119,6 +119,7 @@ def repair(
     target: int | None = None,
     readers: Mapping[str, Reader] | None = None,
     unbiased: Dataset | None = None,
+    asked: Callable[[nn.Module], Classifier] = lambda classifier: classifier,
     seed: int = 0,
     **training: Any,
 ) -> Repair:
@@ -142,6 +143,8 @@ def repair(
         target: the class of the counterfactuals, of the rows that are decided otherwise; None is the other one of two.
         readers: attribute -> what reads its class from images, so that the rounds say what changed.
         unbiased: rows without the shortcut, for accuracies and the gain.
+        asked: what is explained, made of the classifier of each round: by default itself; to follow gradients of a
+            student of it, `lambda classifier: cf.explain.Led(classifier, distil(classifier, rows))`.
         seed: of the choice of rows and of the training.
         training: what `causalcf.training.repair.repaired` takes: share, steps, batch, rate, precision.
 
@@ -171,7 +174,7 @@ def repair(
     done: list[Round] = []
     for number in range(rounds):
         part = _askable(classifier, rows[order[number * count : (number + 1) * count].tolist()], target)
-        explanation = explainer.explain(classifier, generator, part["image"], target, part.get("id"))
+        explanation = explainer.explain(asked(classifier), generator, part["image"], target, part.get("id"))
         labels = _judged(explanation, part[label], teacher)
         used = labels != UNKNOWN
         spoken = [*((each.explanation, each.labels) for each in done), (explanation, labels)]

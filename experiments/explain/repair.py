@@ -21,13 +21,13 @@ import torch
 
 import causalcf as cf
 from causalcf.data import ToyFaces
-from causalcf.explain import Generator, changes, gain, repair
+from causalcf.explain import Generator, Led, changes, gain, repair
 from causalcf.explain.generators import from_scm
 from causalcf.explain.repairs import accuracy
 from causalcf.training.repair import repaired
 from experiments.explain.gaussian import gaussian
 from experiments.explain.models import Halved, model
-from experiments.explain.readers import fit_reader
+from experiments.explain.readers import fit_reader, student
 from experiments.explain.repaired import write
 from experiments.explain.shortcuts import LABEL, Biased, drawn, kept, photographs
 
@@ -35,6 +35,7 @@ GENERATORS = {"toyfaces": "toyfaces-marker-spatial", "celeba": "celeba-spatial"}
 SHORTCUTS = {"toyfaces": ("marker", "hat"), "celeba": ("male",)}
 WIDTHS = (8, 16, 32, 64)  # of the classifier
 OPTIONS: dict[str, dict[str, Any]] = {"MaskDiME": {"steps": 50, "depth": 30}}
+LED: dict[str, dict[str, Any]] = {"MaskDiME": {"steps": 50, "depth": 40, "share": 0.2, "scales": (15.0, 30.0)}}
 ROWS, STEPS = 4000, {"toyfaces": 200, "celeba": 800}  # that it learns, and how long
 SEEN = 0.5  # how closely the marker follows the smile where the generator learns it
 
@@ -68,6 +69,7 @@ def measure(
     count: int,
     steps: int,
     tuning: int,
+    distilled: int,
     seed: int,
 ) -> dict[str, Any]:
     """Train a classifier on biased rows, repair it, and hold both against others.
@@ -80,6 +82,7 @@ def measure(
         count: rows explained in each.
         steps: of the training.
         tuning: of the fine-tuning in each round.
+        distilled: steps in which what leads is distilled from the classifier of each round; 0 is the classifier itself.
         seed: of weights, order and choice.
 
     Returns:
@@ -90,6 +93,10 @@ def measure(
     classifier, fair = (
         fit_reader(rows, [LABEL], widths=WIDTHS, steps=steps, seed=seed) for rows in (biased.train, biased.fair)
     )
+
+    def asked(network: torch.nn.Module) -> Any:
+        return Led(network, student(network, biased.train, distilled, seed)) if distilled else network
+
     done = repair(
         classifier,
         explainer,
@@ -101,6 +108,7 @@ def measure(
         count=count,
         readers=biased.readers,
         unbiased=biased.unbiased,
+        asked=asked,
         seed=seed,
         steps=tuning,
     )
@@ -109,7 +117,7 @@ def measure(
     for number in range(rounds):
         more = repaired(more, biased.train, LABEL, images, biased.teacher(images), steps=tuning, seed=seed + number)
     first = done.rounds[0].explanation
-    explained = explainer.explain(fair, generator, first.images, None, first.ids)
+    explained = explainer.explain(asked(fair), generator, first.images, None, first.ids)
     found = {"before": classifier, "after": done.classifier, "more training": more, "fair rows": fair}
     accuracies = {name: accuracy(network, biased.unbiased, LABEL) for name, network in found.items()}
     return {
@@ -117,6 +125,7 @@ def measure(
         "tested": len(biased.unbiased),
         "steps": steps,
         "tuning": tuning,
+        "distilled": distilled,
         "accuracy": accuracies,
         "accuracy on biased rows": accuracy(classifier, biased.train, LABEL),
         "gain": done.gain,
@@ -142,6 +151,7 @@ def main(
     count: int = 96,
     steps: int | None = None,
     tuning: int | None = None,
+    distilled: int = 0,
     runs: Path = Path("runs"),
     out: Path = Path("experiments/explain/results/repair"),
     seed: int = 0,
@@ -161,6 +171,8 @@ def main(
         count: rows explained in each.
         steps: of the classifier, 200 or 800 by default, or of the generator.
         tuning: steps of the fine-tuning in each round, as many as of the classifier by default.
+        distilled: steps in which a smooth student of the classifier is distilled in each round, whose gradients lead;
+            0 follows the classifier's own.
         runs: folder of models and readers.
         out: where the files go.
         seed: of all.
@@ -172,7 +184,8 @@ def main(
     for shortcut in SHORTCUTS[part] if shortcuts is None else shortcuts:
         for strength in strengths:
             which = generator or GENERATORS[part]
-            path = out / f"{part}-{shortcut}-{strength:g}-{Path(which).name}-{explainer}-{rounds}-{seed}.json"
+            path = out / f"{part}-{shortcut}-{strength:g}-{Path(which).name}-{explainer}"
+            path = path.with_name(f"{path.name}{'-distilled' if distilled else ''}-{rounds}-{seed}.json")
             if path.exists():
                 continue
             many = ROWS if rows is None else rows
@@ -185,12 +198,11 @@ def main(
             else:
                 draws = loaded(which if Path(which).is_dir() else runs / which)
             how = getattr(cf.explain, explainer)(
-                seed=seed, **(OPTIONS.get(explainer, {}) if options is None else options)
+                seed=seed, **((LED if distilled else OPTIONS).get(explainer, {}) if options is None else options)
             )
             long = steps or STEPS[part]
-            content = measure(
-                biased, draws, how, rounds=rounds, count=count, steps=long, tuning=tuning or long, seed=seed
-            )
+            given = {"rounds": rounds, "count": count, "steps": long, "tuning": tuning or long}
+            content = measure(biased, draws, how, **given, distilled=distilled, seed=seed)
             named = {"data": part, "shortcut": shortcut, "strength": strength, "generator": Path(which).name}
             machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
             path.write_text(json.dumps({**named, "seed": seed, "machine": machine, **content}, indent=1) + "\n")

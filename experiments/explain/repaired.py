@@ -49,7 +49,7 @@ def line(content: Mapping[str, Any]) -> list[str]:
         content["data"],
         shortcut,
         f"{content['strength']:g}",
-        f"{content['generator']}, {content['explainer']['method']}",
+        f"{content['generator']}, {content['explainer']['method']}{', distilled' if content.get('distilled') else ''}",
         str(content["seed"]),
         str(len(rounds)),
         str(sum(each["explained"] for each in rounds)),

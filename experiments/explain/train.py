@@ -13,17 +13,14 @@ import torch
 
 from causalcf.diffusion.codec import Latents
 from causalcf.training.predictors import load_predictor, save_predictor
-from causalcf.training.surrogates import Adversarial, MixUp, Smoothing, distil
 from experiments.explain.data import Faces, Held
 from experiments.explain.latents import coded, fit_autoencoder, load
 from experiments.explain.models import model
-from experiments.explain.readers import WIDTHS, accuracy, fit_reader
+from experiments.explain.readers import accuracy, fit_reader, student
 
 PARTS = ("readers", "spatial", "latent")
 STEPS = {"toyfaces": 400, "celeba": 1500}  # of a reader
 VAL = 500  # rows that readers are tried on
-# A drawn smile is 4 away from none (L2, median): attacks of radius 0.02, which are 2.2 long, could often undo it.
-TERMS = (MixUp(), Smoothing(), Adversarial(radius=0.01, steps=1))
 AUTOENCODER = 1500  # optimiser steps
 SEEDS = {"classifier": 0, "independent": 100, "attributes": 200}
 
@@ -83,17 +80,7 @@ def fit_readers(faces: Faces, train: Held, out: Path, steps: int) -> None:
     for name, teacher in (("surrogate", "classifier"), ("judge", "independent")):
         if not kept(name):
             source = load_predictor(out / teacher)
-            smooth = distil(
-                source,
-                train,
-                terms=TERMS,
-                widths=WIDTHS,
-                steps=2 * steps,
-                batch=32,
-                rate=3e-3,
-                seed=SEEDS[teacher],
-                precision="bfloat16",
-            )
+            smooth = student(source, train, 2 * steps, SEEDS[teacher])
             save_predictor(smooth, out / name)
             said = (smooth.predict(seen["image"]) == source.predict(seen["image"])).double().mean()
             right = (smooth.predict(seen["image"]) == smile).double().mean()

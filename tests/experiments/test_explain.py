@@ -33,7 +33,6 @@ from experiments.explain.memory import peak
 from experiments.explain.methods import BATCH, METHODS, Kit, explainer, family_of
 from experiments.explain.models import generator, model
 from experiments.explain.own import Agreed
-from experiments.explain.sources import Led
 from experiments.explain.tune import chosen
 from experiments.explain.tune import main as tune
 
@@ -332,16 +331,6 @@ def test_mirrored_rows_come_behind_the_others():
     more = Held({**rows.rows, "freckles": torch.tensor([0, 1])}, ToyFaces.graph, ["smiling", "freckles"], True)
     assert set(more.modelled()[[3]]) == {"smiling", "image", "id"}
     assert rows.columns(["smiling"])["smiling"].tolist() == rows[:]["smiling"].tolist() == [0, 1, 0, 1]
-
-
-def test_a_led_classifier_keeps_its_word():
-    sure, steep = (lambda x: x.flatten(1).sum(1)), (lambda x: 5 * x.flatten(1).sum(1) + 1)
-    image = torch.rand(2, 3, 4, 4, requires_grad=True)
-    logits = Led(sure, steep)(image)
-    assert torch.allclose(logits, sure(image))
-    logits.sum().backward()
-    assert image.grad is not None
-    assert torch.equal(image.grad, torch.full_like(image, 5.0))
 
 
 def half(x, timestep, condition):

@@ -111,6 +111,10 @@ class Corner(nn.Module):
         return self.head(nn.functional.avg_pool2d(images, 4).flatten(1))
 
 
+ASKED = {"shortcuts": ["marker"], "strengths": [1.0], "generator": "gaussian", "rows": 120, "tested": 100}
+ASKED |= {"options": {"steps": 20, "depth": 12, "scales": [3.0, 30.0]}, "count": 16, "steps": 60, "rounds": 1}
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     out, trained = tmp_path_factory.mktemp("repair"), []
@@ -119,14 +123,12 @@ def measured(tmp_path_factory):
         trained.append(rows)
         return Corner()
 
-    asked = {"shortcuts": ["marker"], "strengths": [1.0], "generator": "gaussian", "rows": 120, "tested": 100}
-    asked |= {"options": {"steps": 20, "depth": 12, "scales": [3.0, 30.0]}, "count": 16, "steps": 60, "rounds": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(repair, "fit_reader", fit)
-        repair.main(**asked, out=out)
+        repair.main(**ASKED, out=out)
         (path,) = out.glob("*.json")
         path.write_text(json.dumps({**json.loads(path.read_text()), "kept": True}))
-        repair.main(**asked, out=out)
+        repair.main(**ASKED, out=out)
     assert len(trained) == 2
     return out, json.loads(path.read_text())
 
@@ -142,6 +144,22 @@ def test_a_repair_is_measured_once_and_written(measured):
     assert "marker" in content["rounds"][0]["changes"]["share"]
     assert content["rounds"][0]["explained"] == 16
     assert content["kept"]
+
+
+def test_a_student_of_the_classifier_of_each_round_leads(tmp_path, monkeypatch):
+    taught = []
+
+    def student(network, rows, steps, seed):
+        taught.append(network)
+        return Corner()
+
+    monkeypatch.setattr(repair, "fit_reader", lambda *_, **__: Corner())
+    monkeypatch.setattr(repair, "student", student)
+    repair.main(**(ASKED | {"count": 6, "rounds": 2, "steps": 4}), distilled=7, out=tmp_path)
+    content = json.loads((tmp_path / "toyfaces-marker-1-gaussian-MaskDiME-distilled-2-0.json").read_text())
+    assert content["distilled"] == 7
+    assert line(content)[3] == "gaussian, MaskDiME, distilled"
+    assert len(set(map(id, taught))) == 3  # of both rounds, and of the fair rows
 
 
 def test_tables_say_what_the_files_say(measured, tmp_path):

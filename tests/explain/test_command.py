@@ -180,6 +180,12 @@ def test_a_surrogate_is_distilled_and_followed(folder, tmp_path, capsys):
     assert torch.equal(Explanation.load(tmp_path / "why").counterfactuals, ours.counterfactuals)
     own = cf.explain.SCELiteHQ(steps=6, strength=0.5).explain(Halves(), draws, album.images, ids=album.ids)
     assert not torch.allclose(own.counterfactuals, ours.counterfactuals, atol=1e-4)
+    given |= {"--method": "maskdime", "--out": tmp_path / "led"}
+    few = ("--option", "steps=6", "--option", "depth=3")
+    assert main(["explain", *[str(part) for pair in given.items() for part in pair], *few]) == 0
+    led = cf.explain.Led(Halves(), read_classifier(str(out)))
+    ours = cf.explain.MaskDiME(steps=6, depth=3).explain(led, draws, album.images, ids=album.ids)
+    assert torch.equal(Explanation.load(tmp_path / "led").counterfactuals, ours.counterfactuals)
     assert distilled(folder, out, steps=3) == 2
     assert "holds files; choose a new folder, or add --overwrite true" in capsys.readouterr().err
     assert distilled(folder, out, "--overwrite", "true", steps=3, batch=4) == 0
@@ -382,7 +388,7 @@ def answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change):
         ({"option": "scales=a,b"}, "does not fit; the default is scales=8.0,10.0,15.0"),
         ({"option": "depth=9"}, "expected 2 <= depth < steps, got depth=9"),
         ({"rows": 0}, "at least one row, got 0"),
-        ({"surrogate": "code.py:halves"}, "MaskDiME has no use for it; write --method sce or scelitehq"),
+        ({"surrogate": "code.py:narrow"}, "surrogate: it does not take images of shape (1, 1, 8, 8)"),
         ({"perceptual": "code.py:narrow"}, "perceptual: it does not take images of shape (1, 1, 8, 8)"),
         ({"perceptual": "code.py:halves"}, "perceptual: expected features, a tensor with a row"),
         ({"perceptual": "nowhere.pt"}, "there is no file or folder"),

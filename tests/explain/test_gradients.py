@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
-from causalcf.explain import SCE, IntegratedGradients, SCELiteHQ, SmoothGrad
+from causalcf.explain import SCE, IntegratedGradients, Led, MaskDiME, SCELiteHQ, SmoothGrad
 from causalcf.units import Units
 
 SOURCES = {
     "SmoothGrad": lambda f: SmoothGrad(f, sigma=0.1, samples=5, seed=3),
     "IntegratedGradients": lambda f: IntegratedGradients(f, baseline=0.25, steps=5),
+    "Led": lambda f: Led(f, lambda images: 3 * f(images).exp()),
     "both": lambda f: SmoothGrad(IntegratedGradients(f, steps=3), sigma=0.1, samples=4),
 }
 BY_NAME = {"argvalues": SOURCES.values(), "ids": SOURCES.keys()}
@@ -82,6 +83,30 @@ def test_integrated_gradients_are_complete(images):
     found = gradient(IntegratedGradients(binary, 0.1, steps=400), images)
     whole = ((images - 0.1) * found).sum((1, 2, 3))
     torch.testing.assert_close(whole, binary(images) - binary(torch.full_like(images, 0.1)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("f", [binary, classes])
+def test_a_led_classifier_has_the_gradient_of_its_leader(f, images):
+    leader = SOURCES["SmoothGrad"](f)
+    assert torch.equal(gradient(Led(f, leader), images), gradient(leader, images))
+    assert not torch.allclose(gradient(Led(f, leader), images), gradient(f, images), rtol=0.05)
+
+
+def test_a_classifier_without_gradients_can_be_led(generator, classifier, images):
+    def hard(x):
+        return (classifier(x) > 0).double().detach() - 0.5
+
+    method = MaskDiME(steps=20, depth=6, batch=5)
+    with pytest.raises(ValueError, match=r"no gradient of its logits.*Led\(classifier, surrogate\)"):
+        method.explain(hard, generator, images, ids=IDS)
+    found = method.explain(Led(hard, classifier), generator, images, ids=IDS)
+    assert classifier(found.counterfactuals).mul(1 - 2 * found.predicted).mean() > -classifier(images).abs().mean()
+    assert torch.equal(found.predicted, (hard(images) > 0).long())
+
+
+def test_a_leader_has_as_many_logits(images):
+    with pytest.raises(ValueError, match=r"logits of \(5,\), the surrogate \(5, 3\); take one that was distilled"):
+        gradient(Led(binary, classes), images)
 
 
 def test_sources_compose(images):

@@ -175,7 +175,7 @@ def test_a_surrogate_gives_the_gradient_in_its_place(generator, classifier, imag
         return classifier(images).detach()
 
     assert len(SCE(steps=10, surrogate=classifier).queries(closed, generator, images)) == 1
-    with pytest.raises(ValueError, match="or explain with SCE"):
+    with pytest.raises(ValueError, match="or give it a surrogate, Led"):
         SCE(steps=10, surrogate=closed).queries(classifier, generator, images)
 
 

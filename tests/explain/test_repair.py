@@ -109,6 +109,21 @@ def test_a_shortcut_is_found_and_unlearned(run):
     json.dumps(done.to_dict())
 
 
+def test_what_is_explained_is_made_of_the_classifier_of_each_round(run):
+    made = []
+
+    def asked(classifier):
+        made.append(classifier)
+        return lambda images: -classifier(images)  # decides otherwise
+
+    done = run(Redrawing("bar"), asked=asked, rounds=2)
+    assert made[0] is not made[1]
+    with torch.no_grad():
+        for classifier, each in zip(made, done.rounds, strict=True):
+            found = each.explanation
+            assert torch.equal(found.predicted, (classifier(found.images)[:, 0] < 0).long())
+
+
 def test_without_counterfactuals_of_the_shortcut_it_stays(run):
     """What repairs are the teacher's labels, not further training: counterfactuals that change all teach nothing."""
     done = run(Redrawing("bar", "side"), readers=READERS, unbiased=Cornered(strength=0.0, seed=1))
