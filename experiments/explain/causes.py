@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,10 @@ from causalcf.explain.repairs import accuracy
 from causalcf.networks.classifier import Classifier
 from causalcf.training.predictors import load_predictor, save_predictor
 from causalcf.training.steps import derived_seed
+from experiments.explain.data import Held
 from experiments.explain.gaussian import gaussian
 from experiments.explain.readers import fit_reader
-from experiments.explain.repair import OPTIONS, loaded
+from experiments.explain.repair import asked, chosen, loaded
 from experiments.explain.shortcuts import LABEL, kept
 from experiments.explain.truth import scored, smallest, smiles, true_scm
 
@@ -76,22 +79,48 @@ def interventions(scm: cf.SCM, rows: dict[str, Tensor]) -> dict[str, float]:
 
 
 def explained(
-    data: ToyFaces, rows: dict[str, Tensor], classifier: Classifier, which: str, runs: Path
+    data: ToyFaces,
+    rows: dict[str, Tensor],
+    classifier: Classifier,
+    which: str,
+    runs: Path,
+    learned: Callable[[], Held],
+    distilled: int,
 ) -> dict[str, Any]:
-    """What an explainer with a generator changes."""
+    """What an explainer with a generator changes.
+
+    Args:
+        data: whose rows are explained.
+        rows: of them.
+        classifier: that is explained.
+        which: a generator.
+        runs: folder of models.
+        learned: the rows that the classifier learned from.
+        distilled: as for `measured`.
+    """
     if which == "gaussian":
         generator = gaussian(kept(ToyFaces("train", rows=2000, shortcut=data.shortcut))[:]["image"])
     else:
         generator = loaded(which if Path(which).is_dir() else runs / which)
-    explanation = cf.explain.MaskDiME(**OPTIONS["MaskDiME"]).explain(
-        classifier, generator, rows["image"], ids=rows["id"]
+    lead = asked(classifier, learned(), distilled, 0) if distilled else classifier
+    explanation = cf.explain.MaskDiME(**chosen("MaskDiME", distilled)).explain(
+        lead, generator, rows["image"], ids=rows["id"]
     )
     found = changes(explanation, data.oracles()).to_dict() if explanation.flipped.any() else None
-    return {"generator": Path(which).name, "explainer": explanation.about, "changes": found}
+    named = f"{Path(which).name}{', distilled' if distilled else ''}"
+    return {"generator": named, "explainer": explanation.about, "changes": found}
 
 
 def measured(
-    case: str, rows: int, steps: int, generator: str | None, explain: int, runs: Path, seed: int, train: int
+    case: str,
+    rows: int,
+    steps: int,
+    generator: str | None,
+    explain: int,
+    runs: Path,
+    seed: int,
+    train: int,
+    distilled: int = 0,
 ) -> dict[str, Any]:
     """One classifier: plain data.
 
@@ -104,13 +133,18 @@ def measured(
         runs: folder of models.
         seed: of data and weights.
         train: training rows.
+        distilled: steps in which a student of the classifier is distilled, whose gradients lead; 0 without one.
     """
     shortcut, strength = CASES[case]
     tied = {"shortcut": shortcut, "target": LABEL, "strength": strength, "seed": seed}
     folder = runs / f"causes-{case}-{derived_seed(strength, train, steps, seed) % 10**6}"
+
+    @cache
+    def learned() -> Held:
+        return kept(ToyFaces("train", rows=train, **tied))
+
     if not folder.is_dir():
-        seen = kept(ToyFaces("train", rows=train, **tied))
-        save_predictor(fit_reader(seen, [LABEL], widths=WIDTHS, steps=steps, seed=seed), folder)
+        save_predictor(fit_reader(learned(), [LABEL], widths=WIDTHS, steps=steps, seed=seed), folder)
     classifier = load_predictor(folder)
     assert isinstance(classifier, Classifier)
     data, score = ToyFaces("test", rows=rows, **tied), smiles(classifier)
@@ -130,7 +164,9 @@ def measured(
         "effects": effects(scm, seen),
         "interventions": interventions(scm, seen),
         "smallest": {"found": int(found.found.sum()), "share": shares},
-        "explained": None if generator is None else explained(data, few, classifier, generator, runs),
+        "explained": None
+        if generator is None
+        else explained(data, few, classifier, generator, runs, learned, distilled),
     }
 
 
@@ -174,6 +210,7 @@ def main(
     steps: int = 200,
     generator: str | None = None,
     explain: int = 48,
+    distilled: int = 0,
     runs: Path = Path("runs"),
     out: Path = Path("experiments/explain/results/causes"),
     seed: int = 0,
@@ -187,16 +224,18 @@ def main(
         steps: of their training.
         generator: of the explainer, a folder or "gaussian"; without it only smallest redrawings are made.
         explain: rows explained by it.
+        distilled: steps in which a student of each classifier is distilled, whose gradients lead; 0 without one.
         runs: folder of models.
         out: where the files go.
         seed: of data and weights.
     """
     out.mkdir(parents=True, exist_ok=True)
     for case in cases:
-        path = out / f"{case}-{'drawn' if generator is None else Path(generator).name}-{seed}.json"
+        which = "drawn" if generator is None else f"{Path(generator).name}{'-distilled' if distilled else ''}"
+        path = out / f"{case}-{which}-{seed}.json"
         if path.exists():
             continue
-        content = measured(case, rows, steps, generator, explain, runs, seed, train)
+        content = measured(case, rows, steps, generator, explain, runs, seed, train, distilled)
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         path.write_text(json.dumps({**content, "seed": seed, "machine": machine}, indent=1) + "\n")
         print(path.stem, flush=True)

@@ -6,7 +6,8 @@
 
 `generator` trains the model of faces with and without a marker, `runs/toyfaces-marker-spatial`; killed and started
 again, it goes on. The others write one JSON file per shortcut and strength, and `table.md`. `--generator gaussian` does
-without a trained network, by a Gaussian model of the biased images themselves.
+without a trained network, by a Gaussian model of the biased images themselves; `--distilled 300` lets the gradients of
+a smooth student of the classifier lead, distilled anew in each round.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from causalcf.explain import Generator, Led, changes, gain, repair
 from causalcf.explain.generators import from_scm
 from causalcf.explain.repairs import accuracy
 from causalcf.training.repair import repaired
+from experiments.explain.data import Held
 from experiments.explain.gaussian import gaussian
 from experiments.explain.models import Halved, model
 from experiments.explain.readers import fit_reader, student
@@ -60,6 +62,23 @@ def loaded(folder: str | Path) -> Generator:
     return replace(found, network=Halved(found.network))
 
 
+def asked(network: torch.nn.Module, rows: Held, distilled: int, seed: int) -> Any:
+    """What is explained: a classifier, or that with the gradients of its student.
+
+    Args:
+        network: the classifier.
+        rows: training rows.
+        distilled: steps in which a student is distilled; 0 without one.
+        seed: of it.
+    """
+    return Led(network, student(network, rows, distilled, seed)) if distilled else network
+
+
+def chosen(explainer: str, distilled: int) -> dict[str, Any]:
+    """The options of an explainer."""
+    return (LED if distilled else OPTIONS).get(explainer, {})
+
+
 def measure(
     biased: Biased,
     generator: Generator,
@@ -93,10 +112,6 @@ def measure(
     classifier, fair = (
         fit_reader(rows, [LABEL], widths=WIDTHS, steps=steps, seed=seed) for rows in (biased.train, biased.fair)
     )
-
-    def asked(network: torch.nn.Module) -> Any:
-        return Led(network, student(network, biased.train, distilled, seed)) if distilled else network
-
     done = repair(
         classifier,
         explainer,
@@ -108,7 +123,7 @@ def measure(
         count=count,
         readers=biased.readers,
         unbiased=biased.unbiased,
-        asked=asked,
+        asked=lambda network: asked(network, biased.train, distilled, seed),
         seed=seed,
         steps=tuning,
     )
@@ -117,7 +132,7 @@ def measure(
     for number in range(rounds):
         more = repaired(more, biased.train, LABEL, images, biased.teacher(images), steps=tuning, seed=seed + number)
     first = done.rounds[0].explanation
-    explained = explainer.explain(asked(fair), generator, first.images, None, first.ids)
+    explained = explainer.explain(asked(fair, biased.train, distilled, seed), generator, first.images, None, first.ids)
     found = {"before": classifier, "after": done.classifier, "more training": more, "fair rows": fair}
     accuracies = {name: accuracy(network, biased.unbiased, LABEL) for name, network in found.items()}
     return {
@@ -198,7 +213,7 @@ def main(
             else:
                 draws = loaded(which if Path(which).is_dir() else runs / which)
             how = getattr(cf.explain, explainer)(
-                seed=seed, **((LED if distilled else OPTIONS).get(explainer, {}) if options is None else options)
+                seed=seed, **(chosen(explainer, distilled) if options is None else options)
             )
             long = steps or STEPS[part]
             given = {"rounds": rounds, "count": count, "steps": long, "tuning": tuning or long}

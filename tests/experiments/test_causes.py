@@ -144,6 +144,19 @@ def test_a_classifier_is_measured_once_and_written(tmp_path, monkeypatch):
     assert (tmp_path / "out" / "table.md").read_text().startswith("# Causes and explanations\n\n## kept\n")
 
 
+def test_a_student_leads_if_asked(tmp_path, monkeypatch):
+    taught = []
+    monkeypatch.setattr(
+        causes, "asked", lambda network, rows, steps, seed: taught.append((len(rows), steps)) or network
+    )
+    monkeypatch.setattr(causes, "chosen", lambda *_: {"steps": 6, "depth": 3, "scales": (4.0,)})
+    data = ToyFaces("test", rows=3)
+    learned = causes.kept(data)
+    found = causes.explained(data, data[:], Mouth(), "gaussian", tmp_path, lambda: learned, 5)
+    assert taught == [(3, 5)]
+    assert found["generator"] == "gaussian, distilled"
+
+
 def test_the_table_says_what_was_measured():
     part = {"mean": 0.25, "half_width": 0.05}
     effect = {"total": part, "direct": part, "indirect": part, "through": ["marker"], "on the smile": {"mean": 1.0}}
