@@ -34,6 +34,7 @@ KINDS: tuple[type[Explainer], ...] = (
     library.LDCE,
     library.SCE,
     library.SCELiteHQ,
+    library.Agreed,
 )
 METHODS = {kind.__name__.lower(): kind for kind in KINDS}
 ELSEWHERE = ("batch", "seed", "surrogate", "perceptual", "options")  # options of their own, or no text could say them
@@ -71,12 +72,14 @@ def explain(
             run and returns a module; a folder of save_predictor; or a predictor that ships. Pickles are not opened.
         generator: Name of a model that ships, such as morphodigits-spatial; the folder of a fitted one, with a
             SpatialDiffusion; or a local folder of a diffusers pipeline, with weights in safetensors.
-        method: One of dime, fastdime, maskdime, ace, ldce, sce, scelitehq.
+        method: One of dime, fastdime, maskdime, ace, ldce, sce, scelitehq, agreed.
         target: Class to reach, a number. By default the other one of two.
         label: Of a classifier with many labels, which one to explain; it then has two classes.
         option: Of the method, such as "depth=30" or "scales=8,10"; give --option again for another.
-        prompt: What a pipeline that reads text is told of a class; once for each class, in their order. LDCE needs it.
-        parent: What a model of ours is told of a class: which discrete parent of the image it is. LDCE needs it.
+        prompt: What a pipeline that reads text is told of a class; once for each class, in their order. LDCE and Agreed
+            need it.
+        parent: What a model of ours is told of a class: which discrete parent of the image it is. LDCE and Agreed need
+            it.
         surrogate: What gives the gradients instead of the classifier: the folder that `causalcf distil` wrote, or a
             file as for --classifier.
         perceptual: Of dime, fastdime and maskdime, images in [0, 1] to features that are kept near the factual ones: a
@@ -250,7 +253,7 @@ def _value(name: str, text: str, parameter: inspect.Parameter) -> Any:
         fits = isinstance(value, int | float)
     else:
         fits = default is None or isinstance(value, type(default))
-    if not fits or isinstance(value, bool):
+    if not fits or isinstance(value, bool) is not isinstance(default, bool):
         written = ",".join(map(str, default)) if isinstance(default, tuple) else default
         raise ValueError(f"--option {name}: {text!r} does not fit; the default is {name}={written}")
     return value

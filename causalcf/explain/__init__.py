@@ -1,6 +1,7 @@
 """Explaining classifiers by counterfactual images: each method a row of parts of the one engine."""
 
 from causalcf.explain.ace import ACE as ACE
+from causalcf.explain.agreed import Agreed as Agreed
 from causalcf.explain.attributes import Changes as Changes
 from causalcf.explain.attributes import changes as changes
 from causalcf.explain.bulk import explain_all as explain_all

@@ -6,10 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from causalcf.explain import ACE, LDCE, SCE, DiME, FastDiME, IntegratedGradients, Led, MaskDiME, SCELiteHQ, SmoothGrad
+from causalcf.explain import (
+    ACE,
+    LDCE,
+    SCE,
+    Agreed,
+    DiME,
+    FastDiME,
+    IntegratedGradients,
+    Led,
+    MaskDiME,
+    SCELiteHQ,
+    SmoothGrad,
+)
 from causalcf.explain.explainer import Explainer
 from experiments.explain.families import FAMILIES, Options
-from experiments.explain.own import Agreed
 
 BATCH = 20  # rows at a time, of all methods
 Many = Literal["all", "few", "slowest"]

@@ -5,15 +5,12 @@ import shutil
 
 import pytest
 import torch
-from torch.nn.functional import avg_pool2d, interpolate
 
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.data import ToyFaces
-from causalcf.diffusion.codec import Codec
 from causalcf.explain import MaskDiME
 from causalcf.explain.explanation import Explanation
-from causalcf.explain.generator import Generator
 from causalcf.mechanisms import Recipe
 from causalcf.networks.classifier import Classifier
 from causalcf.networks.smooth import SmoothClassifier
@@ -32,7 +29,6 @@ from experiments.explain.measured import load as load_results
 from experiments.explain.memory import peak
 from experiments.explain.methods import BATCH, METHODS, Kit, explainer, family_of
 from experiments.explain.models import generator, model
-from experiments.explain.own import Agreed
 from experiments.explain.tune import chosen
 from experiments.explain.tune import main as tune
 
@@ -333,39 +329,6 @@ def test_mirrored_rows_come_behind_the_others():
     assert rows.columns(["smiling"])["smiling"].tolist() == rows[:]["smiling"].tolist() == [0, 1, 0, 1]
 
 
-def half(x, timestep, condition):
-    """A generator that draws what it is told: the left half is bright or dark, and the right one slightly otherwise."""
-    told = condition[:, :1, None, None].expand_as(x)
-    return torch.cat([told[..., :4], -0.01 * told[..., 4:]], 3)
-
-
-def test_agreement_edits_where_both_agree():
-    drawing = Generator(half, torch.zeros(1), prediction="x0", conditions=lambda classes: 2.0 * classes[:, None] - 1)
-    images = torch.full((2, 1, 8, 8), 0.5)
-    classifier = lambda x: 9 * (x - 0.55).flatten(1).sum(1)  # noqa: E731  it looks everywhere
-    options = {"steps": 10, "share": 1.0, "dilation": 1, "block": 1, "threshold": 0.0, "angle": 60.0}
-    found = Agreed(**options, weights=(1.0, 0.0, 0.0)).explain(classifier, drawing, images)
-    assert found.flipped.all()
-    change = (found.counterfactuals - images).abs()
-    assert change[..., :4].mean() > 0.1
-    assert change[..., 4:].mean() < 0.02
-    everywhere = Agreed(**{**options, "angle": 180.0}, weights=(1.0, 0.0, 0.0)).explain(classifier, drawing, images)
-    assert (everywhere.counterfactuals - images).abs()[..., 4:].mean() > 0.1
-
-
-def test_masks_are_where_the_classifier_looks_and_classes_differ():
-    drawing = Generator(half, torch.zeros(1), prediction="x0", conditions=lambda classes: 2.0 * classes[:, None] - 1)
-    images = torch.full((2, 1, 8, 8), 0.5)
-    looks = torch.full((8, 8), 0.01)
-    looks[:4] = 1.0  # at the upper half; the generator's classes differ on the left
-    options = {"steps": 10, "share": 0.25, "dilation": 1, "block": 1, "weights": (1.0, 1.0, 0.0), "threshold": 0.0}
-    found = Agreed(**options).explain(lambda x: 9 * (looks * (x - 0.55)).flatten(1).sum(1), drawing, images)
-    changed = found.counterfactuals != images
-    assert changed[..., :3, :3].all()
-    assert not changed[..., 5:, :].any()
-    assert not changed[..., 5:].any()
-
-
 def test_others_are_as_frequent_as_in_the_class(models):
     scm = cf.SCM.load(models / "toyfaces-spatial")
     rows = {name: torch.tensor([0, 0, 1, 1]) for name in NAMES}
@@ -376,28 +339,3 @@ def test_others_are_as_frequent_as_in_the_class(models):
     columns = list(image.features.variables)
     assert told[:, columns.index("smiling")].tolist() == [0.0, 1.0]
     assert told[:, columns.index("mouth_open")].tolist() == [0.0, 0.5]
-
-
-class Coarse(Codec):
-    """Means of squares of two pixels."""
-
-    def encode(self, images):
-        return avg_pool2d(2 * images - 1, 2)
-
-    def decode(self, x):
-        return interpolate((x + 1) / 2, scale_factor=2.0)
-
-
-def test_agreement_works_in_latents_and_elsewhere_keeps_pixels():
-    told = lambda classes: 2.0 * classes[:, None] - 1  # noqa: E731
-    drawing = Generator(half, torch.zeros(1), prediction="x0", conditions=told, codec=Coarse())
-    images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    options = {"steps": 10, "share": 0.2, "dilation": 1, "block": 1, "weights": (1.0, 1.0, 0.0), "threshold": 0.0}
-    classifier = lambda x: 9 * (x[..., :8] - 0.5).flatten(1).sum(1)  # noqa: E731
-    found = Agreed(**options).explain(classifier, drawing, images)
-    changed = found.counterfactuals != images
-    assert 0 < changed[..., :8].float().mean() < 0.6
-    assert not changed[..., 8:].any()
-    again = Agreed(**{**options, "threshold": 0.1, "blur": 1}).explain(classifier, drawing, images)
-    size = (again.counterfactuals - images).abs().mean(1)
-    assert torch.equal(size > 0, (found.counterfactuals - images).abs().mean(1) >= 0.1)

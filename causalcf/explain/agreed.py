@@ -1,19 +1,19 @@
-"""A combination of our own: few deterministic steps, where the classifier and the generator's two classes agree."""
+"""Agreed: few deterministic steps, where a classifier and the two classes of a generator agree."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from causalcf.diffusion.consensus import consensus
+from causalcf.diffusion.agreement import Agreement, Weights
 from causalcf.diffusion.denoiser import Images
-from causalcf.diffusion.descent import Term, tweedie
-from causalcf.diffusion.guidance import Guidance, NoGuidance, Step, guided
+from causalcf.diffusion.descent import Loss, Term, tweedie
+from causalcf.diffusion.guidance import NoGuidance, Step, guided
 from causalcf.diffusion.masks import Fixed, Where, blurred, dilated, largest, moved
 from causalcf.diffusion.pasting import Pasted
 from causalcf.diffusion.schedule import Levels
@@ -22,73 +22,17 @@ from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, steps_back
 from causalcf.explain.queries import LossForm
 
-Weights = tuple[float, float, float]  # of the gradient, of the generator's direction, of the L1 distance
-
-
-@dataclass
-class Agreement(Guidance):
-    r"""`e(y) + w_d d + w_g |d| g / |g| + w_l sigma sign(x0 - x)`: a gradient g, where the generator agrees.
-
-    `d = e(y') - e(y)` is the generator's own direction from the class that is left to the target; with `w_d = 1` and
-    nothing else its answer is that of the generator alone. Blocks of the gradient that point elsewhere are left out.
-
-    Args:
-        target: the targets, as the generator is told them; what it is asked under is the class that is left.
-        loss: of clean estimates.
-        factual: the factual images, clean.
-        where: clean estimates leave the factual image only here.
-        weights: w_g, w_d and w_l.
-        angle: up to which a block is kept, in degrees; 180 keeps all.
-        block: side of a block.
-        watch: called with the level and the share of the blocks kept, per row.
-    """
-
-    target: Tensor
-    loss: Callable[[Images], Tensor]
-    factual: Images
-    where: Where
-    weights: Weights
-    angle: float
-    block: int
-    watch: Callable[[int, Tensor], None] = field(default=lambda k, share: None)
-
-    @property
-    def asks(self) -> int:  # noqa: D102
-        return 1
-
-    def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:  # noqa: D102
-        return (self.target,)
-
-    def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
-        clean = torch.where(self.where, tweedie(step), self.factual)
-        direction = branches[0] - step.epsilon
-        gradient = Term(self.loss, 1.0).gradient(clean)
-        agreed, share = consensus(direction, gradient, self.angle, self.block)
-        self.watch(step.k, share)
-        inside = direction * self.where
-        near = step.levels.sigma[step.k].item() * (clean - self.factual).sign()
-        pulled = _of_length(agreed * self.where, _lengths(inside))
-        return self.weights[0] * pulled + self.weights[1] * direction + self.weights[2] * near
-
-
-def _lengths(x: Images) -> Tensor:
-    return x.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-
-
-def _of_length(x: Images, length: Tensor) -> Images:
-    own = _lengths(x)
-    return torch.where(own > 0, x / own.clamp_min(1e-30) * length, 0.0)
-
 
 class Agreed(Explainer):
-    r"""Abduction to a depth, a mask, and deterministic steps back by `Agreement` under it.
+    r"""Abduction to a depth, a mask, and deterministic steps back by `Agreement` under it; a combination of our own.
 
-    The noise is the image's own, found by explicit inverse DDIM steps under its class (spatial abduction), so that what
-    is not edited is retraced. On the way up lies the mask: where the classifier's gradient and the generator's
-    direction are both large, `sum_k |g_k| |d_k|` over a few levels (MaskDiME's and DiffEdit's masks as one), the same
-    at all levels. The gradient is a smoothed surrogate's at the one-step estimate, without the network's Jacobian
-    (FastDiME, SCE-LITE-HQ), kept where the generator agrees (LDCE). At the end what moved little is put back (SCE). Two
-    classes only.
+    Needs a generator that can be told classes, the one that is left and the target. The noise is the image's own, found
+    by explicit inverse DDIM steps under its class (spatial abduction), so that what is not edited is retraced. On the
+    way up lies the mask: where the classifier's gradient and the generator's direction are both large, `sum_k |g_k|
+    |d_k|` over a few levels (MaskDiME's and DiffEdit's masks as one), the same at all levels. The gradient is taken at
+    the one-step estimate, without the network's Jacobian (FastDiME, SCE-LITE-HQ), and kept where the generator agrees
+    (LDCE). At the end what moved little is put back (SCE). The noise and the mask follow from the image, so further
+    explanations of a row differ only by keeping out of the places that earlier ones changed.
 
     Args:
         surrogate: images in [0, 1] -> logits, whose gradients are taken; None takes the classifier's own.
@@ -114,7 +58,7 @@ class Agreed(Explainer):
         surrogate: Any = None,
         steps: int = 8,
         strength: float = 0.9,
-        weights: Weights = (1.0, 3.0, 0.0),
+        weights: Weights = (1.0, 2.0, 0.0),
         share: float = 0.03,
         dilation: int = 5,
         looks: int = 3,
@@ -129,10 +73,17 @@ class Agreed(Explainer):
         seed: int = 0,
     ) -> None:
         super().__init__(scales, None, batch, seed)
-        if not 0 < strength <= 1 or threshold < 0 or looks < 1:
+        if not 0 < strength <= 1 or not 0 < share <= 1 or threshold < 0 or looks < 1:
             raise ValueError(
-                "Agreed: expected strength in (0, 1], threshold >= 0 and looks >= 1, got "
-                f"{strength}, {threshold}, {looks}"
+                "Agreed: expected strength and share in (0, 1], threshold >= 0 and looks >= 1, got "
+                f"{strength}, {share}, {threshold}, {looks}"
+            )
+        if not 0 < angle <= 180 or block < 1:
+            raise ValueError(f"Agreed: expected an angle in (0, 180] and block >= 1, got {angle} and {block}")
+        if len(weights) != 3 or not all(0 <= weight < math.inf for weight in weights):
+            raise ValueError(
+                "Agreed: expected weights of gradient, direction and distance, each >= 0, got "
+                f"{tuple(weights)}; write weights=(1, 2, 0)"
             )
         self.surrogate, self.steps, self.strength, self.weights = surrogate, steps, strength, weights
         self.share, self.dilation, self.looks, self.angle, self.block = share, dilation, looks, angle, block
@@ -149,7 +100,7 @@ class Agreed(Explainer):
         levels, decode = generator.levels(self.steps), generator.codec.decode
         soft, rows = attempt.query.through(self.surrogate), attempt.rows
         target = attempt.query.target[rows]
-        here, there = generator.told(1 - target), generator.told(target)
+        here, there = generator.told(attempt.query.predicted[rows]), generator.told(target)
 
         def loss(clean: Images) -> Tensor:
             return soft.loss(decode(clean), rows, self.loss)
@@ -167,6 +118,8 @@ class Agreed(Explainer):
         sampler = Pasted(DDIM(Explicit()), Fixed(where), factual, own)
         found = decode(generate(model, path[self.depth], levels, sampler, depth=self.depth))
         seen = interpolate(where.float(), found.shape[2:]) > 0
+        if attempt.locked is not None:
+            seen = seen & ~attempt.locked
         found = torch.where(seen, found, attempt.images).clamp(0, 1)
         kept = moved(found, attempt.images, self.threshold, self.blur)
         return torch.where(kept, found, attempt.images), kept & seen
@@ -188,7 +141,7 @@ class Agreed(Explainer):
         levels: Levels,
         path: dict[int, Images],
         conditions: tuple[Tensor, Tensor],
-        loss: Callable[[Images], Tensor],
+        loss: Loss,
     ) -> Where:
         """Where the classifier looks, and the generator draws its classes otherwise."""
         denoiser, score = attempt.generator.denoiser(levels), torch.zeros_like(attempt.factual[:, :1])
@@ -200,4 +153,7 @@ class Agreed(Explainer):
             parts = [blurred(part, 3) for part in parts]
             product = parts[0] * parts[1]
             score = score + product / product.flatten(1).sum(1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
-        return dilated(largest(score, self.share), self.dilation)
+        if attempt.locked is None:
+            return dilated(largest(score, self.share), self.dilation)
+        shut = interpolate(attempt.locked.float(), score.shape[2:]) > 0
+        return dilated(largest(score.masked_fill(shut, -1.0), self.share), self.dilation) & ~shut
