@@ -37,7 +37,10 @@ GENERATORS = {"toyfaces": "toyfaces-marker-spatial", "celeba": "celeba-spatial"}
 SHORTCUTS = {"toyfaces": ("marker", "hat"), "celeba": ("male",)}
 WIDTHS = (8, 16, 32, 64)  # of the classifier
 OPTIONS: dict[str, dict[str, Any]] = {"MaskDiME": {"steps": 50, "depth": 30}}
-LED: dict[str, dict[str, Any]] = {"MaskDiME": {"steps": 50, "depth": 40, "share": 0.2, "scales": (15.0, 30.0)}}
+LED: dict[str, dict[str, Any]] = {
+    "MaskDiME": {"steps": 50, "depth": 40, "share": 0.2, "scales": (15.0, 30.0)},
+    "SCE": {"steps": 12, "strength": 0.8, "threshold": 0.2},
+}
 ROWS, STEPS = 4000, {"toyfaces": 200, "celeba": 800}  # that it learns, and how long
 SEEN = 0.5  # how closely the marker follows the smile where the generator learns it
 
