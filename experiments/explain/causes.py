@@ -86,6 +86,7 @@ def explained(
     runs: Path,
     learned: Callable[[], Held],
     distilled: int,
+    method: str = "MaskDiME",
 ) -> dict[str, Any]:
     """What an explainer with a generator changes.
 
@@ -97,15 +98,15 @@ def explained(
         runs: folder of models.
         learned: the rows that the classifier learned from.
         distilled: as for `measured`.
+        method: a class of `causalcf.explain`.
     """
     if which == "gaussian":
         generator = gaussian(kept(ToyFaces("train", rows=2000, shortcut=data.shortcut))[:]["image"])
     else:
         generator = loaded(which if Path(which).is_dir() else runs / which)
     lead = asked(classifier, learned(), distilled, 0) if distilled else classifier
-    explanation = cf.explain.MaskDiME(**chosen("MaskDiME", distilled)).explain(
-        lead, generator, rows["image"], ids=rows["id"]
-    )
+    how = getattr(cf.explain, method)(**chosen(method, distilled))
+    explanation = how.explain(lead, generator, rows["image"], ids=rows["id"])
     found = changes(explanation, data.oracles()).to_dict() if explanation.flipped.any() else None
     named = f"{Path(which).name}{', distilled' if distilled else ''}"
     return {"generator": named, "explainer": explanation.about, "changes": found}
@@ -121,6 +122,7 @@ def measured(
     seed: int,
     train: int,
     distilled: int = 0,
+    explainer: str = "MaskDiME",
 ) -> dict[str, Any]:
     """One classifier: plain data.
 
@@ -134,6 +136,7 @@ def measured(
         seed: of data and weights.
         train: training rows.
         distilled: steps in which a student of the classifier is distilled, whose gradients lead; 0 without one.
+        explainer: a class of `causalcf.explain`.
     """
     shortcut, strength = CASES[case]
     tied = {"shortcut": shortcut, "target": LABEL, "strength": strength, "seed": seed}
@@ -166,15 +169,16 @@ def measured(
         "smallest": {"found": int(found.found.sum()), "share": shares},
         "explained": None
         if generator is None
-        else explained(data, few, classifier, generator, runs, learned, distilled),
+        else explained(data, few, classifier, generator, runs, learned, distilled, explainer),
     }
 
 
 def table(content: dict[str, Any]) -> list[str]:
     """What one classifier answers to, attribute by attribute."""
     effect, small, other = content["effects"], content["smallest"], content["interventions"]
-    redrawn = None if content["explained"] is None else content["explained"]["changes"]
-    said = "-" if content["explained"] is None else content["explained"]["generator"]
+    answer = content["explained"]
+    redrawn = None if answer is None else answer["changes"]
+    said = "-" if answer is None else f"{answer['explainer']['method']}, {answer['generator']}"
     tied = "nothing" if not content["strength"] else f"{content['shortcut']}, {content['strength']:g}"
     lines = [
         f"## {content['case']}",
@@ -185,7 +189,7 @@ def table(content: dict[str, Any]) -> list[str]:
         f"{other['decision']:.2f} of the rows.",
         "",
         "| attribute | effect on the smile | on the score: total | direct | indirect | through "
-        f"| changed by do(smiling) | by the smallest redrawing | by MaskDiME, {said} |",
+        f"| changed by do(smiling) | by the smallest redrawing | by {said} |",
         "|" + "---|" * 9,
     ]
     for name in sorted(effect, key=lambda name: -abs(effect[name]["total"]["mean"])):
@@ -211,6 +215,7 @@ def main(
     generator: str | None = None,
     explain: int = 48,
     distilled: int = 0,
+    explainer: str = "MaskDiME",
     runs: Path = Path("runs"),
     out: Path = Path("experiments/explain/results/causes"),
     seed: int = 0,
@@ -225,17 +230,19 @@ def main(
         generator: of the explainer, a folder or "gaussian"; without it only smallest redrawings are made.
         explain: rows explained by it.
         distilled: steps in which a student of each classifier is distilled, whose gradients lead; 0 without one.
+        explainer: a class of `causalcf.explain`.
         runs: folder of models.
         out: where the files go.
         seed: of data and weights.
     """
     out.mkdir(parents=True, exist_ok=True)
     for case in cases:
-        which = "drawn" if generator is None else f"{Path(generator).name}{'-distilled' if distilled else ''}"
+        asking = [explainer] * (explainer != "MaskDiME") + ["distilled"] * bool(distilled)
+        which = "drawn" if generator is None else "-".join([Path(generator).name, *asking])
         path = out / f"{case}-{which}-{seed}.json"
         if path.exists():
             continue
-        content = measured(case, rows, steps, generator, explain, runs, seed, train, distilled)
+        content = measured(case, rows, steps, generator, explain, runs, seed, train, distilled, explainer)
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         path.write_text(json.dumps({**content, "seed": seed, "machine": machine}, indent=1) + "\n")
         print(path.stem, flush=True)

@@ -168,10 +168,11 @@ def test_the_table_says_what_was_measured():
     }
     content["explained"] = {
         "generator": "gaussian",
+        "explainer": {"method": "ACE"},
         "changes": {"share": {"smiling": 0.125}, "nothing": 0.5, "rows": 4},
     }
     *_, head, _, line, none, end = table(content)
-    assert head.endswith("| by MaskDiME, gaussian |")
+    assert head.endswith("| by ACE, gaussian |")
     parts = "+0.250 ± 0.050 | +0.250 ± 0.050 | +0.250 ± 0.050"
     assert line == f"| smiling | +1 | {parts} | marker | 1.00 | 0.38 | 0.12 |"
     assert none.endswith("| 0.50 of 4 |")
