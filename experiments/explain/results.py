@@ -61,7 +61,7 @@ def grid(measured: Measured, kept: Path, count: int = 6) -> Figure | None:
         for column in range(len(first)):
             ax = axes[line, column]
             pictures = first.images if line == 0 else found[name].counterfactuals
-            ax.imshow(pictures[column].permute(1, 2, 0).clamp(0, 1).numpy())
+            ax.imshow(pictures[column].permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
             ax.set_xticks([])
             ax.set_yticks([])
             flipped = line == 0 or bool(found[name].flipped[column])
