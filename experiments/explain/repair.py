@@ -135,7 +135,7 @@ def measure(
     for number in range(rounds):
         more = repaired(more, biased.train, LABEL, images, biased.teacher(images), steps=tuning, seed=seed + number)
     first = done.rounds[0].explanation
-    explained = explainer.explain(asked(fair, biased.train, distilled, seed), generator, first.images, None, first.ids)
+    explained = explainer.explain(asked(fair, biased.fair, distilled, seed), generator, first.images, None, first.ids)
     found = {"before": classifier, "after": done.classifier, "more training": more, "fair rows": fair}
     accuracies = {name: accuracy(network, biased.unbiased, LABEL) for name, network in found.items()}
     return {
