@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 import causalcf as cf
 from causalcf.data import ToyFaces
 from causalcf.explain import Generator, Led, changes, gain, repair
+from causalcf.explain.explainer import Attempt, Explainer
 from causalcf.explain.generators import from_scm
 from causalcf.explain.repairs import accuracy
 from causalcf.training.repair import repaired
@@ -42,7 +45,25 @@ LED: dict[str, dict[str, Any]] = {
     "SCE": {"steps": 12, "strength": 0.8, "threshold": 0.2},
 }
 ROWS, STEPS = 4000, {"toyfaces": 200, "celeba": 800}  # that it learns, and how long
+TRUTH = "truth"  # instead of an explainer
 SEEN = 0.5  # how closely the marker follows the smile where the generator learns it
+
+
+class Exchanged(Explainer):
+    """The images with the other value of the shortcut and all else as it was: answers that show it without error.
+
+    Args:
+        images: ids -> such images.
+        seed: of nothing.
+    """
+
+    def __init__(self, images: Callable[[Tensor], Tensor], seed: int = 0) -> None:
+        super().__init__((1.0,), None, 64, seed)
+        self.images = images
+
+    def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:  # noqa: D102
+        found = self.images(attempt.units.ids)
+        return found, (found != attempt.images).any(1, keepdim=True)
 
 
 def train(out: Path, rows: int, steps: int | None, seed: int) -> None:
@@ -181,7 +202,7 @@ def main(
         shortcuts: what tells the smile; marker and hat of drawn faces, male of photographs.
         strengths: how closely.
         generator: a folder, or "gaussian".
-        explainer: a class of `causalcf.explain`.
+        explainer: a class of `causalcf.explain`, or "truth": of drawn faces, with the other value of the shortcut.
         options: of the explainer.
         rows: training rows, of classifier or generator.
         tested: test rows without the shortcut.
@@ -215,9 +236,13 @@ def main(
                 draws = gaussian(biased.train[:2000]["image"])
             else:
                 draws = loaded(which if Path(which).is_dir() else runs / which)
-            how = getattr(cf.explain, explainer)(
-                seed=seed, **(chosen(explainer, distilled) if options is None else options)
-            )
+            if explainer == TRUTH:
+                if biased.exchanged is None:
+                    raise SystemExit(f"--explainer {TRUTH}: nobody knows how {part} would look with another {shortcut}")
+                how: Explainer = Exchanged(biased.exchanged)
+            else:
+                given = chosen(explainer, distilled) if options is None else options
+                how = getattr(cf.explain, explainer)(seed=seed, **given)
             long = steps or STEPS[part]
             given = {"rounds": rounds, "count": count, "steps": long, "tuning": tuning or long}
             content = measure(biased, draws, how, **given, distilled=distilled, seed=seed)

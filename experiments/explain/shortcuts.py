@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import causalcf as cf
 from causalcf.data import ToyFaces
 from causalcf.networks.classifier import Classifier
 from causalcf.training.predictors import load_predictor
@@ -35,6 +36,7 @@ class Biased:
         unbiased: test rows without the shortcut.
         readers: attribute -> what reads it from images.
         teacher: who judges counterfactuals.
+        exchanged: ids of training rows -> their images with the other value of the shortcut; None if nobody knows.
     """
 
     train: Held
@@ -42,6 +44,7 @@ class Biased:
     unbiased: Held
     readers: Mapping[str, Reader]
     teacher: Reader
+    exchanged: Callable[[Tensor], Tensor] | None = None
 
 
 def kept(data: ToyFaces) -> Held:
@@ -66,13 +69,20 @@ def drawn(shortcut: str, strength: float, rows: int, tested: int, seed: int) -> 
     """
     tied = ToyFaces("train", rows=rows, seed=seed, shortcut=shortcut, target=LABEL, strength=strength)
     free = {"shortcut": shortcut, "target": LABEL, "seed": seed}
-    readers = tied.oracles()
+    readers, held = tied.oracles(), kept(tied)
+
+    def exchanged(ids: Tensor) -> Tensor:
+        place = (ids[:, None] == held.rows["id"]).long().argmax(1)
+        part = {name: column[place] for name, column in held.rows.items()}
+        return tied.true_counterfactual(part, cf.do(**{shortcut: 1 - part[shortcut]}))["image"].float()
+
     return Biased(
-        kept(tied),
+        held,
         kept(ToyFaces("train", rows=rows, **free)),
         kept(ToyFaces("test", rows=tested, **free)),
         readers,
         readers[LABEL],
+        exchanged,
     )
 
 

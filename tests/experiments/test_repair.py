@@ -162,6 +162,16 @@ def test_a_student_of_the_classifier_of_each_round_leads(tmp_path, monkeypatch):
     assert len(set(map(id, taught))) == 3  # of both rounds, and of the fair rows
 
 
+def test_the_truth_shows_the_shortcut_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(repair, "fit_reader", lambda *_, **__: Corner())
+    repair.main(**(ASKED | {"count": 12, "steps": 4}), explainer="truth", out=tmp_path)
+    (first,) = json.loads((tmp_path / "toyfaces-marker-1-gaussian-truth-1-0.json").read_text())["rounds"]
+    assert (first["flipped"], first["fooled"]) == (12, 1.0)
+    share = first["changes"]["share"]
+    assert share.pop("marker") == 1.0
+    assert set(share.values()) == {0.0}
+
+
 def test_tables_say_what_the_files_say(measured, tmp_path):
     _, content = measured
     changed = {"rows": 6, "share": {LABEL: 0.25, "marker": 0.75}, "along": {LABEL: 0.25, "marker": 0.75}}
