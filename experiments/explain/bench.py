@@ -14,7 +14,6 @@ from torch import Tensor
 
 import causalcf as cf
 from causalcf.data import ToyFaces
-from causalcf.explain.explainer import Attempt, Explainer
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generator import Generator
 from causalcf.metrics.explanation_report import explanation_scores
@@ -145,22 +144,6 @@ class Bench:
             "CD": correlation_difference(before, after, self.correlation, self.query).value,
             "enough": int(flipped.sum()) >= 4 * self.axes.shape[1],
         }
-
-
-class Truth(Explainer):
-    """What the rows would have been: the answer of a method that makes no error.
-
-    Args:
-        bench: which knows the truth, and whose rows are explained, all at once.
-    """
-
-    def __init__(self, bench: Bench) -> None:
-        super().__init__((1.0,), None, len(bench.rows["id"]), 0)
-        self.bench = bench
-
-    def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:  # noqa: D102
-        where, images = self.bench.truth(attempt.query.target)
-        return images, where.unsqueeze(1)
 
 
 def principal(features: Tensor, count: int) -> Tensor:

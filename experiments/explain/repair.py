@@ -14,23 +14,22 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 import causalcf as cf
 from causalcf.data import ToyFaces
 from causalcf.explain import Generator, Led, changes, gain, repair
-from causalcf.explain.explainer import Attempt, Explainer
+from causalcf.explain.explainer import Explainer
 from causalcf.explain.generators import from_scm
 from causalcf.explain.repairs import accuracy
 from causalcf.training.repair import repaired
 from experiments.explain.data import Held
 from experiments.explain.gaussian import gaussian
+from experiments.explain.known import Known
 from experiments.explain.models import Halved, model
 from experiments.explain.readers import fit_reader, student
 from experiments.explain.repaired import write
@@ -47,23 +46,6 @@ LED: dict[str, dict[str, Any]] = {
 ROWS, STEPS = 4000, {"toyfaces": 200, "celeba": 800}  # that it learns, and how long
 TRUTH = "truth"  # instead of an explainer
 SEEN = 0.5  # how closely the marker follows the smile where the generator learns it
-
-
-class Exchanged(Explainer):
-    """The images with the other value of the shortcut and all else as it was: answers that show it without error.
-
-    Args:
-        images: ids -> such images.
-        seed: of nothing.
-    """
-
-    def __init__(self, images: Callable[[Tensor], Tensor], seed: int = 0) -> None:
-        super().__init__((1.0,), None, 64, seed)
-        self.images = images
-
-    def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:  # noqa: D102
-        found = self.images(attempt.units.ids)
-        return found, (found != attempt.images).any(1, keepdim=True)
 
 
 def train(out: Path, rows: int, steps: int | None, seed: int) -> None:
@@ -239,7 +221,7 @@ def main(
             if explainer == TRUTH:
                 if biased.exchanged is None:
                     raise SystemExit(f"--explainer {TRUTH}: nobody knows how {part} would look with another {shortcut}")
-                how: Explainer = Exchanged(biased.exchanged)
+                how: Explainer = Known(lambda ids, _, images=biased.exchanged: images(ids))
             else:
                 given = chosen(explainer, distilled) if options is None else options
                 how = getattr(cf.explain, explainer)(seed=seed, **given)
