@@ -67,10 +67,14 @@ class Inversion(ABC):
 
 
 class Explicit(Inversion):
-    """`y = move(x, model(x, k))`: the noise is read at the lower level; one call, first-order error."""
+    """`y = move(x, model(x, k - 1))`: the noise is read where the step begins; one call, first-order error.
+
+    The network is told the level that the image has. Told the one it goes to, it takes the image for a noisier one, and
+    much of the noise is lost.
+    """
 
     def __call__(self, model: Model, x: Images, k: int, levels: Levels) -> Images:  # noqa: D102
-        return move(x, model(x, k, None), levels, k - 1, k)
+        return move(x, model(x, k - 1, None), levels, k - 1, k)
 
 
 @dataclass(frozen=True)

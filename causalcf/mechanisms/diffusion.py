@@ -80,8 +80,9 @@ class Diffusion(ImageMechanism):
             the first-order guess; "2m", of second order, for few steps; "bidirectional ddim", "belm" or "edict", which
             are reversible.
         replay: whether abduction also records what each step down misses, so that the factual image is retraced
-            exactly by any solver and guidance; costs one call more and, with guidance, one branch per level, and memory
-            for one image per level.
+            exactly by any solver and guidance; costs memory for one image per level, one call more ("ddim" and "edict":
+            one or two per level, as they asked elsewhere on their way up; other reversible schemes: none) and, with
+            guidance, one branch per level.
         passes: the most network calls of one fixed-point step of "ddim".
         tolerance: the change of a pixel, in parts of the level's noise, at which a fixed-point step stops.
         omega: guidance scale of prediction; 1 is none.
@@ -230,7 +231,9 @@ class Diffusion(ImageMechanism):
         relative: bool | Collection[str] = True,
         between: tuple[float, float] = BETWEEN,
     ) -> Self:
-        """Let predictors of the parents steer prediction; they are not saved with the mechanism.
+        """The same mechanism with prediction steered by predictors of the parents, which are not saved with it.
+
+        This one goes on as it was; weights are shared.
 
         Args:
             readers: parent -> what reads it from images in [0, 1], a function or a predictor. Do not judge the
@@ -264,8 +267,9 @@ class Diffusion(ImageMechanism):
                 f"of these {self.steps} steps have {', '.join(f'{ratio:.3g}' for ratio in ratios)}"
             )
         blank = torch.zeros(2, *self.variable.shape, device=self.device, dtype=self.dtype)
-        self.steering = Steering.checked(readers, self.parents, by, tolerance, relative, blank, between)
-        return self
+        made: Any = super().but()
+        made.steering = Steering.checked(readers, self.parents, by, tolerance, relative, blank, between)
+        return made
 
     @property
     def scalable(self) -> bool:
@@ -277,7 +281,7 @@ class Diffusion(ImageMechanism):
         made = super().but(kind, **options)
         if self.steering.readers and isinstance(made, Diffusion):
             own = self.steering
-            made.steer(own.readers, own.by, own.tolerance, own.relative, own.between)
+            return made.steer(own.readers, own.by, own.tolerance, own.relative, own.between)
         return made
 
     def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
@@ -292,6 +296,11 @@ class Diffusion(ImageMechanism):
             return NoGuidance()
         if self.reference == "factual" and "c" in noise:
             return Anchored(self.omega, noise["c"])
+        if self.null_probability == 0:
+            raise ValueError(
+                f"{type(self).__name__}: drawn noise has no factual condition for omega={self.omega} to push away "
+                "from, and null_probability=0 trained no null token; draw with .but(omega=1)"
+            )
         return ClassifierFree(self.omega, self.network.null, self.kept)
 
     def _autocast(self) -> AbstractContextManager[Any]:

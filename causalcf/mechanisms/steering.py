@@ -53,6 +53,8 @@ class Steering:
         """What a user asks for, if it fits the image's parents; readers are tried on blank images."""
         if by not in get_args(By):
             raise ValueError(f"steer: expected by in {get_args(By)}, got {by!r}")
+        if not readers:
+            raise ValueError("steer: expected a reader for one parent at least, got none; give {'thickness': reader}")
         allowed = dict(tolerance or {})
         names = [] if isinstance(relative, bool) else list(relative)
         unknown = [name for name in (*readers, *allowed, *names) if name not in parents]

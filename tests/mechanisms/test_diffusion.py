@@ -262,6 +262,28 @@ def test_readers_steer_relative_to_how_the_factual_image_reads(replay, rows):
     assert ((back - image).abs().mean() < 1e-10) == replay
 
 
+def test_what_is_steered_is_another_mechanism(rows):
+    image, parents = rows
+    plain = built(M.SpatialDiffusion, solver="2m", omega=1.5)
+    noise, other = plain.abduct(image, parents, UNITS, "x"), {"a": parents["a"] + 0.5}
+    before = plain.predict(noise, other)
+    steered = plain.steer({"a": brightness}, relative=False)
+    assert not torch.equal(steered.predict(noise, other), before)
+    assert torch.equal(plain.predict(noise, other), before)
+    assert steered.network.null.data_ptr() == plain.network.null.data_ptr()
+
+
+def test_drawn_noise_is_not_guided_away_from_a_null_token_that_was_never_trained(rows):
+    image, parents = rows
+    anchored = built(M.SpatialDiffusion, null_probability=0.0, reference="factual", omega=2.0)
+    noise = anchored.abduct(image, parents, UNITS, "x")
+    anchored.predict(noise, parents)
+    drawn = {site: noise[site] for site in ("u", "e")}
+    anchored.network.register_forward_hook(lambda *_: pytest.fail("asked the network"))
+    with pytest.raises(ValueError, match=r"drawn noise has no factual condition for omega=2.0 .*draw with .but"):
+        anchored.predict(drawn, parents)
+
+
 def test_a_calibrated_scale_costs_no_further_calls(rows):
     image, parents = rows
     mechanism = built(M.SpatialDiffusion, solver="2m").steer({"a": brightness}, by="omega", tolerance={"a": 0.1})
@@ -290,7 +312,7 @@ def test_classes_choose_the_scale_and_numbers_are_read():
     torch.manual_seed(0)
     parents = {"a": cf.Continuous(), "k": cf.Categorical(3)}
     made = M.SpatialDiffusion(widths=(8, 8), steps=S, solver="2m", omega=1.2).build(cf.Image(1, 8, 8), parents).eval()
-    made.steer({"a": brightness, "k": lambda image: torch.zeros(len(image), dtype=torch.int64)}, by="both")
+    made = made.steer({"a": brightness, "k": lambda image: torch.zeros(len(image), dtype=torch.int64)}, by="both")
     values = {"a": torch.randn(N), "k": torch.zeros(N, dtype=torch.int64)}
     seen = torch.tensor([0, 0, 1, 2, 0, 1])
     guidance = made._guidance({"h.a": torch.ones(N), "h.k": seen}, values)
@@ -309,6 +331,7 @@ def test_classes_choose_the_scale_and_numbers_are_read():
     [
         (({"a": brightness}, "all"), "expected by in"),
         (({"b": brightness},), "b is no parent of this image; it has a"),
+        (({},), "expected a reader for one parent at least, got none"),
         (({"a": brightness}, "omega"), "needs a tolerance for each of a"),
     ],
 )
