@@ -94,6 +94,7 @@ def measure(
     count: int,
     steps: int,
     tuning: int,
+    share: float,
     distilled: int,
     seed: int,
 ) -> dict[str, Any]:
@@ -107,6 +108,7 @@ def measure(
         count: rows explained in each.
         steps: of the training.
         tuning: of the fine-tuning in each round.
+        share: of its batches that is counterfactuals.
         distilled: steps in which what leads is distilled from the classifier of each round; 0 is the classifier itself.
         seed: of weights, order and choice.
 
@@ -132,11 +134,13 @@ def measure(
         asked=lambda network: asked(network, biased.train, distilled, seed),
         seed=seed,
         steps=tuning,
+        share=share,
     )
     images = torch.cat([each.explanation.images for each in done.rounds])
     more = classifier
     for number in range(rounds):
-        more = repaired(more, biased.train, LABEL, images, biased.teacher(images), steps=tuning, seed=seed + number)
+        labels = biased.teacher(images)
+        more = repaired(more, biased.train, LABEL, images, labels, steps=tuning, share=share, seed=seed + number)
     first = done.rounds[0].explanation
     explained = explainer.explain(asked(fair, biased.fair, distilled, seed), generator, first.images, None, first.ids)
     found = {"before": classifier, "after": done.classifier, "more training": more, "fair rows": fair}
@@ -146,6 +150,7 @@ def measure(
         "tested": len(biased.unbiased),
         "steps": steps,
         "tuning": tuning,
+        "share": share,
         "distilled": distilled,
         "accuracy": accuracies,
         "accuracy on biased rows": accuracy(classifier, biased.train, LABEL),
@@ -172,6 +177,7 @@ def main(
     count: int = 96,
     steps: int | None = None,
     tuning: int | None = None,
+    share: float = 0.5,
     distilled: int = 0,
     runs: Path = Path("runs"),
     out: Path = Path("experiments/explain/results/repair"),
@@ -192,6 +198,7 @@ def main(
         count: rows explained in each.
         steps: of the classifier, 200 or 800 by default, or of the generator.
         tuning: steps of the fine-tuning in each round, as many as of the classifier by default.
+        share: of its batches that is counterfactuals; the rest are training rows.
         distilled: steps in which a smooth student of the classifier is distilled in each round, whose gradients lead;
             0 follows the classifier's own.
         runs: folder of models and readers.
@@ -206,7 +213,8 @@ def main(
         for strength in strengths:
             which = generator or GENERATORS[part]
             path = out / f"{part}-{shortcut}-{strength:g}-{Path(which).name}-{explainer}"
-            path = path.with_name(f"{path.name}{'-distilled' if distilled else ''}-{rounds}-{seed}.json")
+            ending = f"{rounds}-{seed}{'' if share == 0.5 else f'-{share:g}'}.json"
+            path = path.with_name(f"{path.name}{'-distilled' if distilled else ''}-{ending}")
             if path.exists():
                 continue
             many = ROWS if rows is None else rows
@@ -226,7 +234,7 @@ def main(
                 given = chosen(explainer, distilled) if options is None else options
                 how = getattr(cf.explain, explainer)(seed=seed, **given)
             long = steps or STEPS[part]
-            given = {"rounds": rounds, "count": count, "steps": long, "tuning": tuning or long}
+            given = {"rounds": rounds, "count": count, "steps": long, "tuning": tuning or long, "share": share}
             content = measure(biased, draws, how, **given, distilled=distilled, seed=seed)
             named = {"data": part, "shortcut": shortcut, "strength": strength, "generator": Path(which).name}
             machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -10,6 +10,7 @@ import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.data import ToyFaces
 from causalcf.diffusion.schedule import Schedule
+from causalcf.explain import repair as mend
 from causalcf.networks.classifier import Classifier
 from experiments.explain import repair, shortcuts
 from experiments.explain.data import Held
@@ -155,9 +156,12 @@ def test_a_student_of_the_classifier_of_each_round_leads(tmp_path, monkeypatch):
 
     monkeypatch.setattr(repair, "fit_reader", lambda *_, **__: Corner())
     monkeypatch.setattr(repair, "student", student)
-    repair.main(**(ASKED | {"count": 6, "rounds": 2, "steps": 4}), distilled=7, out=tmp_path)
-    content = json.loads((tmp_path / "toyfaces-marker-1-gaussian-MaskDiME-distilled-2-0.json").read_text())
-    assert content["distilled"] == 7
+    shares = []
+    monkeypatch.setattr(repair, "repair", lambda *given, share, **rest: shares.append(share) or mend(*given, **rest))
+    repair.main(**(ASKED | {"count": 6, "rounds": 2, "steps": 4}), distilled=7, share=0.9, out=tmp_path)
+    content = json.loads((tmp_path / "toyfaces-marker-1-gaussian-MaskDiME-distilled-2-0-0.9.json").read_text())
+    assert (content["distilled"], content["share"], shares) == (7, 0.9, [0.9])
+    assert line(content)[7] == "0.9"
     assert line(content)[3] == "gaussian, MaskDiME, distilled"
     assert len(set(map(id, taught))) == 3  # of both rounds, and of the fair rows
 
@@ -181,8 +185,8 @@ def test_tables_say_what_the_files_say(measured, tmp_path):
     content = {**content, "rounds": rounds, "accuracy": accuracy, "gain": 0.8, "tested": 100, "fair changes": None}
     cells = line(content)
     assert cells[:5] == ["toyfaces", "marker", "1", "gaussian, MaskDiME", "0"]
-    assert cells[5:12] == ["2", "16", "12", "0.50", "0.75 of 6", "-", "0.12"]
-    assert cells[12:] == ["0.500 ± 0.098", "0.900 ± 0.059", "0.600 ± 0.096", "0.950 ± 0.043", "0.800"]
+    assert cells[5:13] == ["2", "16", "0.5", "12", "0.50", "0.75 of 6", "-", "0.12"]
+    assert cells[13:] == ["0.500 ± 0.098", "0.900 ± 0.059", "0.600 ± 0.096", "0.950 ± 0.043", "0.800"]
     assert attributes(content)[4:] == [
         "| marker | 0.75 | +0.75 | - |",
         "| smiling | 0.25 | +0.25 | - |",
