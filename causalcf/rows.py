@@ -20,6 +20,17 @@ class Dataset(Protocol):
     def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...
 
 
+def spread(rows: int, most: int) -> list[int]:
+    """Positions of at most so many of `rows` rows, evenly spaced.
+
+    Example:
+        >>> spread(10, 4), spread(2, 4)
+        ([0, 2, 5, 7], [0, 1])
+    """
+    count = min(rows, most)
+    return [place * rows // count for place in range(count)]
+
+
 class Table:
     """What a user fits or measures on: a mapping of tensors, or a data set; rows come out checked against the graph.
 

@@ -20,12 +20,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from causalcf.mechanisms.base import Mechanism
+from causalcf.rows import spread
 from causalcf.training.divergence import spoiled
 from causalcf.training.steps import Training, derived_seed
 
 log = logging.getLogger(__name__)
 
-CALIBRATION_ROWS = 10_000  # of an image's parents; attributes are calibrated on all rows
+SAMPLED_ROWS = 512  # of images, beside whose parents and attributes all rows are calibrated on
 
 
 class Rows(Protocol):
@@ -149,9 +150,10 @@ def fit_mechanism(
     needed = (name, *parents)
     image = bool(mechanism.variable.shape)
     data: Any = train if image else _Columns(train.columns(needed))
-    sample = data[: min(CALIBRATION_ROWS, len(data))] if image else data[:]
+    sample = data[spread(len(data), SAMPLED_ROWS)] if image else data[:]
+    scales = train.columns(parents) if image and parents else sample
     device, dtype = mechanism.device, mechanism.dtype
-    mechanism.calibrate(sample[name].to(device), {parent: sample[parent].to(device) for parent in parents})
+    mechanism.calibrate(sample[name].to(device), {parent: scales[parent].to(device) for parent in parents})
     if mechanism.learns:
         held = None
         if val is not None:

@@ -96,12 +96,12 @@ def fit_regressor(
     precision: Precision = "float32",
 ) -> Regressor:
     """Train a regressor of the continuous `rows[target]` from `rows["image"]`; see `fit_classifier`."""
-    sample = values_of(rows, target)[:10_000]
+    values = values_of(rows, target)
 
     def make(channels: int) -> Regressor:
         network = Regressor(channels, reads=target)
-        network.mean.copy_(sample.mean())
-        network.std.copy_(sample.std().clamp_min(1e-6))
+        network.mean.copy_(values.mean())
+        network.std.copy_(values.std().clamp_min(1e-6))
         return network
 
     return _fitted(make, rows, target, steps, batch, seed, precision)
