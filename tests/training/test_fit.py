@@ -520,3 +520,46 @@ def test_the_order_of_rows_is_a_function_of_the_step():
 def test_a_model_can_be_copied_while_it_is_trained(tmp_path):
     scm = make_scm().fit(make_rows(), folder=tmp_path, progress=False)
     assert same(copy.deepcopy(scm), scm)
+
+
+class Sorted:
+    """Images whose parent varies in the last rows only; images that are read are counted."""
+
+    graph = cf.CausalGraph("a -> x", a=cf.Continuous(), x=cf.Image(1, 8, 8))
+    read = 0
+
+    def __init__(self, constant=10_000, varying=400):
+        a = torch.cat([torch.full((constant,), 3.7), torch.linspace(-1, 1, varying)])
+        x = torch.rand(len(a), 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        self.content = {"a": a, "x": x}
+
+    def __len__(self):
+        return len(self.content["a"])
+
+    def __getitem__(self, index):
+        found = {name: value[index] for name, value in self.content.items()}
+        self.read += len(found["a"])
+        return found
+
+    def columns(self, names):
+        return {name: self.content[name] for name in names}
+
+
+def fitted(rows, folder):
+    recipe = cf.Recipe(steps=1, batch=4)
+    scm = cf.SCM(Sorted.graph, {"x": M.SpatialDiffusion(widths=(8, 8), steps=2, recipe=recipe)})
+    return scm.fit(rows, only=["x"], folder=folder, progress=False).mechanism("x")
+
+
+def test_parents_are_scaled_by_all_rows_and_few_images_are_read(tmp_path):
+    rows = Sorted()
+    scales = fitted(rows, tmp_path).features
+    torch.testing.assert_close(scales.mean, rows.content["a"].mean().reshape(1))
+    torch.testing.assert_close(scales.std, rows.content["a"].std().reshape(1))
+    assert rows.read < 1000
+
+
+def test_a_constant_parent_has_no_scale(tmp_path):
+    scales = fitted(Sorted(constant=20, varying=0), tmp_path).features
+    assert scales.std.tolist() == [1.0]
+    assert scales({"a": torch.tensor([3.7, 4.7])}, 2)[:, 0].tolist() == pytest.approx([0.0, 1.0], abs=1e-5)

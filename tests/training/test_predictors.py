@@ -9,7 +9,20 @@ from causalcf.networks.classifier import Classifier
 from causalcf.training.predictors import fit_classifier, fit_regressor, load_predictor, save_predictor
 
 
-class Sides:
+class Rows:
+    """Columns, as a data set."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def __len__(self):
+        return len(next(iter(self.content.values())))
+
+    def __getitem__(self, index):
+        return {name: value[index] for name, value in self.content.items()}
+
+
+class Sides(Rows):
     """Images whose bright half is their class."""
 
     def __init__(self, n=200, seed=0):
@@ -20,13 +33,7 @@ class Sides:
             image[row, :, :, 4 * k : 4 * k + 4] += 0.5
         level = 10 + 5 * torch.rand(n, generator=generator)
         image = image * (level / 15).reshape(-1, 1, 1, 1)
-        self.content = {"image": image, "side": side, "level": level}
-
-    def __len__(self):
-        return len(self.content["side"])
-
-    def __getitem__(self, index):
-        return {name: value[index] for name, value in self.content.items()}
+        super().__init__({"image": image, "side": side, "level": level})
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +75,12 @@ def test_a_regressor_reads_values_in_their_own_unit_and_is_saved(tmp_path):
     save_predictor(regressor, tmp_path)
     torch.testing.assert_close(load_predictor(tmp_path).predict(test["image"]), found, atol=0.02, rtol=0)
     assert regressor.features(test["image"][:3]).shape == (3, 128)
+
+
+def test_the_scale_of_a_regressor_is_that_of_all_rows():
+    level = torch.cat([torch.zeros(10_000), torch.linspace(-1, 1, 400)])
+    regressor = fit_regressor(Rows({"image": torch.rand(10_400, 1, 8, 8), "level": level}), "level", steps=1, batch=4)
+    torch.testing.assert_close(regressor.std, level.std())
 
 
 class Changed(Sides):
