@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from causalcf.mechanisms.base import Mechanism
-from causalcf.rows import spread
+from causalcf.rows import Columns, spread
 from causalcf.training.divergence import spoiled
 from causalcf.training.steps import Training, derived_seed
 
@@ -37,19 +37,6 @@ class Rows(Protocol):
     def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...
 
     def columns(self, names: Sequence[str]) -> Mapping[str, Tensor]: ...  # noqa: D102
-
-
-class _Columns:
-    """A few columns, held in memory."""
-
-    def __init__(self, columns: Mapping[str, Tensor]) -> None:
-        self.content = columns
-
-    def __len__(self) -> int:
-        return len(next(iter(self.content.values())))
-
-    def __getitem__(self, index: Any) -> Mapping[str, Tensor]:
-        return {name: value[index] for name, value in self.content.items()}
 
 
 class _Checkpoint(L.Callback):
@@ -149,7 +136,7 @@ def fit_mechanism(
     mechanism.initialise(derived_seed(seed, name, "weights"))
     needed = (name, *parents)
     image = bool(mechanism.variable.shape)
-    data: Any = train if image else _Columns(train.columns(needed))
+    data: Any = train if image else Columns(train.columns(needed))
     sample = data[spread(len(data), SAMPLED_ROWS)] if image else data[:]
     scales = train.columns(parents) if image and parents else sample
     device, dtype = mechanism.device, mechanism.dtype
@@ -157,7 +144,7 @@ def fit_mechanism(
     if mechanism.learns:
         held = None
         if val is not None:
-            held = val if image else _Columns(val.columns(needed))
+            held = val if image else Columns(val.columns(needed))
         train_until_done(Training(mechanism, name, parents, data, held, seed, folder), progress)
     mechanism.to(device, dtype).eval()
     mechanism.settle(sample[name].to(device), {parent: sample[parent].to(device) for parent in parents})

@@ -55,6 +55,19 @@ def test_the_seed_decides_and_nothing_global_is_touched(classifier):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_columns_will_do_and_the_image_may_have_any_name(classifier):
+    content = dict(Sides().content)
+    again = fit_classifier(content, "side", 2, steps=40, batch=32)
+    assert torch.equal(again.head.weight, classifier.head.weight)
+    content["scan"] = content.pop("image")
+    scanned = fit_classifier(content, "side", 2, node="scan", steps=40, batch=32)
+    assert torch.equal(scanned.head.weight, again.head.weight)
+    read, other = (fit_regressor(rows, "level", node="scan", steps=3) for rows in (content, Rows(content)))
+    assert torch.equal(read.predict(content["scan"]), other.predict(content["scan"]))
+    with pytest.raises(ValueError, match=r"columns of one length, got \{'side': 200, 'level': 200, 'scan': 7}"):
+        fit_regressor({**content, "scan": content["scan"][:7]}, "level", node="scan")
+
+
 def test_it_is_saved_and_loaded(classifier, tmp_path):
     save_predictor(classifier, tmp_path)
     test = Sides(seed=1)[:]
