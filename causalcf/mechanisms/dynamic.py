@@ -65,6 +65,7 @@ class DynamicDiffusion(SemanticDiffusion):
         own = {"passes_per_level": self.passes_per_level, "rate": self.rate, "stop": self.stop}
         return {**own, **super().config()}
 
+    @torch.inference_mode(False)  # alignment differentiates
     @torch.no_grad()
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Invert as semantic abduction does, then align the guided trajectory with the inversion."""

@@ -236,6 +236,16 @@ def test_tokens_cost_two_calls_a_level_and_one_a_pass_forward_and_backward(rows)
     assert asked == [2 * N] * S
 
 
+def test_tokens_are_found_in_inference_mode_too(rows):
+    image, parents = rows
+    mechanism = built(M.DynamicDiffusion, latent=3, solver="explicit ddim", passes_per_level=2)
+    expected = mechanism.abduct(image, parents, UNITS, "x")["tokens"]
+    with torch.inference_mode():
+        given = {name: value.clone() for name, value in parents.items()}
+        found = mechanism.abduct(image.clone(), given, UNITS, "x")["tokens"]
+    assert torch.equal(found, expected)
+
+
 def test_a_rate_that_is_too_large_is_named(rows):
     image, parents = rows
     mechanism = built(M.DynamicDiffusion, latent=3, solver="explicit ddim", rate=1e308)

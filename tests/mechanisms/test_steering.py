@@ -56,6 +56,18 @@ def test_named_readings_change_by_as_much_as_their_parents(relative, offsets, ro
         torch.testing.assert_close(reading.targets[name], expected)
 
 
+def test_readers_steer_in_inference_mode_too(rows):
+    image, parents = rows
+    found = []
+    for mode in (False, True):
+        with torch.inference_mode(mode):
+            mechanism = built(solver="2m").float().steer({"a": brightness})
+            given = {**parents, "a": parents["a"].float(), "b": parents["b"].float()}
+            noise = mechanism.abduct(image.float(), given, UNITS, "x")
+            found.append(mechanism.predict(noise, {**given, "a": given["a"] + 1}))
+    assert torch.equal(*found)
+
+
 def test_readers_go_on_steering_under_other_options():
     steered = built(solver="2m").steer({"a": brightness}, relative=False, between=(1.0, 50.0))
     other = steered.but(omega=2.0)
