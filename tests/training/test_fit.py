@@ -169,7 +169,9 @@ def test_a_finished_fit_is_taken_from_its_folder(tmp_path, monkeypatch):
 def test_another_fit_does_not_write_over_the_folder(tmp_path):
     rows = make_rows()
     first = make_scm().fit(rows, folder=tmp_path, progress=False)
-    for scm, data, seed in [(make_scm(13), rows, 0), (make_scm(), make_rows(seed=5), 0), (make_scm(), rows, 3)]:
+    late = {**rows, "x": torch.cat([rows["x"][:16], rows["x"][16:] / 2])}
+    given = [(make_scm(13), rows, 0), (make_scm(), make_rows(seed=5), 0), (make_scm(), late, 0), (make_scm(), rows, 3)]
+    for scm, data, seed in given:
         with pytest.raises(ValueError, match="holds the fit of another model"):
             scm.fit(data, folder=tmp_path, seed=seed, progress=False)
     assert same(make_scm().fit(rows, folder=tmp_path, progress=False), first)
