@@ -125,6 +125,9 @@ def fit_mechanism(
         folder: of this node's checkpoints.
         seed: of everything random.
         progress: whether to show a bar.
+
+    Raises:
+        ValueError: a single row, in which an attribute has no scale.
     """
     if mechanism.known:
         return
@@ -136,6 +139,11 @@ def fit_mechanism(
     mechanism.initialise(derived_seed(seed, name, "weights"))
     needed = (name, *parents)
     image = bool(mechanism.variable.shape)
+    if len(train) < 2 and mechanism.learns and not image:
+        raise ValueError(
+            f"{name}: expected at least 2 rows, got {len(train)}, in which its {type(mechanism).__name__} finds no scale; "
+            "give the training rows"
+        )
     data: Any = train if image else Columns(train.columns(needed))
     sample = data[spread(len(data), SAMPLED_ROWS)] if image else data[:]
     scales = train.columns(parents) if image and parents else sample
