@@ -180,8 +180,8 @@ def load_weights(scm: SCM, folder: Path) -> None:
     try:
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118
-                name, _, parameter = key.partition(":")
-                tensors.setdefault(name, {})[parameter] = file.get_tensor(key)
+                name, _, parameter = key.rpartition(":")  # names of variables may have a colon
+                tensors.setdefault(name or key, {})[parameter] = file.get_tensor(key)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(
             f"load: {path} is truncated or not a safetensors file ({error}); copy or save it again"

@@ -178,3 +178,10 @@ def test_code_is_given_again(tmp_path):
     rows = scm.sample(4)
     loaded = cf.SCM.load(tmp_path / "f", mechanisms={"b": known()})
     assert torch.equal(loaded.observe(rows).do(a=1.0)["b"], scm.observe(rows).do(a=1.0)["b"])
+
+
+def test_names_may_have_a_colon(tmp_path):
+    graph = cf.CausalGraph([("a:b", "c")], **{"a:b": cf.Continuous(), "c": cf.Continuous()})
+    scm = cf.SCM(graph, {"a:b": M.Gaussian(weights={}), "c": M.Gaussian(weights={"a:b": 2.0})})
+    scm.save(tmp_path / "m")
+    assert cf.SCM.load(tmp_path / "m").graph == graph

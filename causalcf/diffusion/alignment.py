@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -51,6 +52,15 @@ def aligned(
     return torch.stack(solver.tokens, 1)
 
 
+@dataclass(frozen=True)
+class _Aligning(Anchored):
+    """Guidance by tokens that are being found."""
+
+    @property
+    def remedy(self) -> str:
+        return "lower rate, or the scale of the guidance (Anchored)"
+
+
 class _Align(Sampler):
     """DDIM steps, each with the token that it finds first."""
 
@@ -83,7 +93,7 @@ class _Align(Sampler):
 
     def _moved(self, y: Images, e: Images, token: Tensor, k: int, levels: Levels) -> Images:
         away = self.denoiser.epsilon(y, k, token)
-        guided = finite(away + self.omega * (e - away), k, self.denoiser, Anchored(self.omega, token))
+        guided = finite(away + self.omega * (e - away), k, self.denoiser, _Aligning(self.omega, token))
         return move(y, guided, levels, k, k - 1)
 
     def _found(self, y: Images, e: Images, k: int, levels: Levels, rate: float) -> Tensor:

@@ -86,8 +86,8 @@ class Reading(Guidance):
     def _needed(self, clean: Images) -> Images:
         """`J^T (J J^T)^{-1} (h(x0) - target)`, row by row."""
         slopes, off = [], []
-        with torch.enable_grad():
-            leaf = clean.float().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = clean.float().clone().requires_grad_()
             image = (leaf + 1) / 2
             for name, reader in self.readers.items():
                 read = finite(name, reader(image))

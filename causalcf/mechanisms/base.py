@@ -176,7 +176,10 @@ class Mechanism(nn.Module, ABC):
         """Constructor arguments, JSON-able."""
 
     def calibrate(self, value: Tensor, parents: Parents) -> None:
-        """Take from the training rows what has a closed form: scales, frequencies, least squares."""
+        """Take from the training rows what has a closed form: scales, frequencies, least squares.
+
+        Of an image some rows are given, evenly spaced, and of its parents all.
+        """
 
     def settle(self, value: Tensor, parents: Parents) -> None:
         """Measure on training rows, after training, what depends on the weights it ended with."""

@@ -11,6 +11,7 @@ from causalcf.diffusion.alignment import aligned
 from causalcf.diffusion.guidance import Anchored, Guidance
 from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.base import Noise, Parents
+from causalcf.mechanisms.numbers import finite, whole
 from causalcf.mechanisms.semantic import SemanticDiffusion
 from causalcf.units import Units
 
@@ -49,11 +50,10 @@ class DynamicDiffusion(SemanticDiffusion):
                 "DynamicDiffusion: with reference='factual' the tokens would begin where they end, and nothing is "
                 "aligned; give reference='null', or SemanticDiffusion"
             )
-        if passes_per_level < 1 or rate <= 0 or stop < 0:
-            raise ValueError(
-                "DynamicDiffusion: expected passes_per_level >= 1, rate > 0 and stop >= 0, got "
-                f"{passes_per_level}, {rate}, {stop}"
-            )
+        whole("DynamicDiffusion", 1, passes_per_level=passes_per_level)
+        finite("DynamicDiffusion", 0, rate=rate, stop=stop)
+        if rate == 0:
+            raise ValueError("DynamicDiffusion: expected rate > 0, got 0; no token would move")
         if self.solver not in ("ddim", "explicit ddim") or self.replay or self.inversion == "guided":
             raise ValueError(
                 "DynamicDiffusion: expected solver 'ddim' or 'explicit ddim', without replay and inversion "
@@ -65,6 +65,7 @@ class DynamicDiffusion(SemanticDiffusion):
         own = {"passes_per_level": self.passes_per_level, "rate": self.rate, "stop": self.stop}
         return {**own, **super().config()}
 
+    @torch.inference_mode(False)  # alignment differentiates
     @torch.no_grad()
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Invert as semantic abduction does, then align the guided trajectory with the inversion."""

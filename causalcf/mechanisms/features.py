@@ -51,8 +51,10 @@ class Features(nn.Module):
             return
         for index, (name, variable) in enumerate(self.variables.items()):
             if isinstance(variable, Continuous):
-                self.mean[index] = parents[name].mean()
-                self.std[index] = parents[name].std().clamp_min(1e-6)
+                value = parents[name]
+                self.mean[index] = value.mean()
+                # a constant has no spread, and a scale of 0 would make any other value infinite
+                self.std[index] = value.std().clamp_min(1e-6) if value.min() < value.max() else 1.0
 
     def forward(self, parents: Mapping[str, Tensor], rows: int) -> Float[Tensor, "batch features"]:
         """Encode one batch of `rows` rows."""

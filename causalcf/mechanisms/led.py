@@ -19,6 +19,7 @@ from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
 from causalcf.networks.projector import LEVELS, Projector
+from causalcf.rows import spread
 from causalcf.units import Units
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,8 @@ class LedDiffusion(Diffusion):
     @torch.no_grad()
     def settle(self, value: Tensor, parents: Parents) -> None:
         """Measure by how much the projector is off at each level; as weights of the loss its spreads lag far behind."""
-        value = value[:SETTLING]
-        factors = self.features({name: z[:SETTLING] for name, z in parents.items()}, len(value))
+        rows = spread(len(value), SETTLING)
+        value, factors = value[rows], self.features({name: z[rows] for name, z in parents.items()}, len(rows))
         generator = torch.Generator(value.device).manual_seed(0)
         for level in range(LEVELS):
             x, timestep = self._noised(value, generator, level)

@@ -13,6 +13,7 @@ from torch import Tensor
 from causalcf.diffusion.denoiser import Images
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
+from causalcf.mechanisms.numbers import finite, whole
 from causalcf.networks.encoder import Encoder, divergence, drawn
 from causalcf.networks.views import KINDS, view
 from causalcf.units import Units
@@ -60,9 +61,9 @@ class SemanticDiffusion(Diffusion):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if latent < 1 or not 0 <= kl_weight < math.inf:
-            raise ValueError(f"SemanticDiffusion: expected latent >= 1 and kl_weight >= 0, got {latent}, {kl_weight}")
-        if set(views or ()) - set(KINDS) or any(size < 0 for size in (views or {}).values()):
+        whole("SemanticDiffusion", 1, latent=latent)
+        finite("SemanticDiffusion", 0, kl_weight=kl_weight)
+        if set(views or ()) - set(KINDS) or not all(0 <= size < math.inf for size in (views or {}).values()):
             raise ValueError(f"SemanticDiffusion: expected sizes >= 0 of the views {KINDS}, got {dict(views or {})}")
         if not 0 <= hidden < 1:
             raise ValueError(f"SemanticDiffusion: expected 0 <= hidden < 1, got {hidden}")

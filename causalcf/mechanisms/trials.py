@@ -27,7 +27,7 @@ def tried(asking: str, name: str, given: Any, variable: Variable, blank: Tensor,
         ValueError: it reads another variable or other images, gives another kind of values, or none that are finite.
     """
     reader, number = as_reader(name, given), isinstance(variable, Continuous)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         images = blank.clone().requires_grad_()
         try:
             read = reader(images)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from causalcf.mechanisms.base import Noise, Parents, Recipe, as_recipe, recipe_config
 from causalcf.mechanisms.image import ImageMechanism
+from causalcf.mechanisms.numbers import finite, whole
 from causalcf.networks.decoder import Decoder
 from causalcf.networks.encoder import Encoder, divergence, drawn
 from causalcf.networks.ladder import Ladder, discretised
@@ -42,10 +43,7 @@ class Variational(ImageMechanism):
 
     def __init__(self, beta: float, free_bits: float, recipe: Recipe | Mapping[str, Any] | None) -> None:
         super().__init__()
-        if beta < 0 or free_bits < 0:
-            raise ValueError(
-                f"{type(self).__name__}: expected beta >= 0 and free_bits >= 0, got {beta} and {free_bits}"
-            )
+        finite(type(self).__name__, 0, beta=beta, free_bits=free_bits)
         self.beta, self.free_bits = beta, free_bits
         self.recipe = as_recipe(recipe, RECIPE)
 
@@ -121,8 +119,7 @@ class VAE(Variational):
         recipe: Recipe | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(beta, free_bits, recipe)
-        if latent < 1:
-            raise ValueError(f"VAE: expected latent >= 1, got {latent}")
+        whole("VAE", 1, latent=latent)
         self.latent, self.widths = latent, tuple(widths)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
@@ -173,8 +170,8 @@ class HVAE(Variational):
         recipe: Recipe | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(beta, free_bits, recipe)
-        if blocks < 1 or latent < 1:
-            raise ValueError(f"HVAE: expected blocks >= 1 and latent >= 1, got {blocks} and {latent}")
+        whole("HVAE", 1, blocks=blocks, latent=latent)
+        whole("HVAE", 0, finest=finest)
         self.widths, self.blocks, self.latent, self.finest = tuple(widths), blocks, latent, finest
 
     def config(self) -> dict[str, Any]:  # noqa: D102

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from causalcf.diffusion.readers import as_reader
 from causalcf.interventions import Do
-from causalcf.metrics.tally import Label, Tally, unit_of
+from causalcf.metrics.tally import Label, Tally, read, unit_of
 from causalcf.world import World
 
 Oracle = Callable[[Tensor], Tensor]
@@ -41,10 +41,15 @@ class Effectiveness(Tally):
         self.node, self.named = node, named
 
     @torch.no_grad()
+    def trial(self, world: World) -> None:  # noqa: D102
+        for name, oracle in self.oracles.items():
+            _error(name, _read(name, oracle, world[self.node]), world[name])
+
+    @torch.no_grad()
     def seen(self, world: World) -> None:  # noqa: D102
         for name, oracle in self.oracles.items():
-            read = _read(name, oracle, world[self.node])
-            self.tally(self._label(world, "", name, "floor"), _error(name, read, world[name]))
+            found = _read(name, oracle, world[self.node])
+            self.tally(self._label(world, "", name, "floor"), _error(name, found, world[name]))
 
     @torch.no_grad()
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
@@ -69,15 +74,7 @@ class Effectiveness(Tally):
 
 
 def _read(name: str, oracle: Oracle, images: Tensor) -> Tensor:
-    try:
-        return oracle(images)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(
-            f"Effectiveness: the oracle of {name!r} does not take images of shape {tuple(images.shape)}; give one of "
-            f"this size and number of channels ({str(error).splitlines()[0]})"
-        ) from error
+    return read(f"Effectiveness: the oracle of {name!r}", oracle, images)
 
 
 def _error(name: str, read: Tensor, meant: Tensor) -> Tensor:

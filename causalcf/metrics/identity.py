@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causalcf.interventions import Do
-from causalcf.metrics.tally import Label, Tally, distance, unit_of
+from causalcf.metrics.tally import Label, Tally, distance, read, unit_of
 from causalcf.world import World
 
 Encode = Callable[[Tensor], Tensor]  # images -> (B, D)
@@ -77,6 +77,11 @@ class Identity(Tally):
             raise ValueError("Identity: expected an encoder or a distance, got both; make one Identity of each")
         self.node, self.encode, self.distance, self.named = node, encode, distance, named
         self.again = torch.empty(0)
+
+    @torch.no_grad()
+    def trial(self, world: World) -> None:  # noqa: D102
+        what = "encoder" if self.distance is None else "distance"
+        read(f"{self.named}: the {what}", lambda image: self._apart(image, image), world[self.node])
 
     @torch.no_grad()
     def seen(self, world: World) -> None:  # noqa: D102

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from causalcf.interventions import Do
-from causalcf.metrics.tally import Label, Tally
+from causalcf.metrics.tally import Label, Tally, read
 from causalcf.world import World
 
 Code = tuple[Tensor, Tensor]  # mean and log-variance, (B, D) each
@@ -71,6 +71,10 @@ class Minimality(Tally):
         self.reference = dict(reference)
         with torch.no_grad():
             self.codes = encode(reference[node])
+
+    @torch.no_grad()
+    def trial(self, world: World) -> None:  # noqa: D102
+        read("Minimality: the encoder", self.encode, world[self.node])
 
     @torch.no_grad()
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102

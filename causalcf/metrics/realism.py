@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from causalcf.interventions import Do
-from causalcf.metrics.tally import Estimate, Label, Tally
+from causalcf.metrics.tally import Estimate, Label, Tally, read
 from causalcf.world import World
 
 
@@ -39,6 +39,10 @@ class Frechet(Tally):
                 f"Frechet: expected more reference images than the {self.real.shape[1]} features, got {len(self.real)}"
             )
         self.moments: dict[Label, str] = {}
+
+    @torch.no_grad()
+    def trial(self, world: World) -> None:  # noqa: D102
+        read("Frechet: the encoder", self.encode, world[self.node])
 
     @torch.no_grad()
     def seen(self, world: World) -> None:  # noqa: D102

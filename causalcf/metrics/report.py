@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from causalcf.assignments import Node, Value
 from causalcf.interventions import Do
 from causalcf.metrics.composition import Composition
 from causalcf.metrics.effectiveness import Effectiveness, Oracle
@@ -20,6 +21,7 @@ from causalcf.metrics.tally import Estimate, Label, Tally, estimate
 from causalcf.metrics.truth import CounterfactualError
 from causalcf.rows import Dataset, Table
 from causalcf.scm import SCM
+from causalcf.units import Units
 
 
 @dataclass(frozen=True)
@@ -215,17 +217,21 @@ def evaluate(
         A report; `print(report)`, `report.to_dict()`, `report.to_markdown()`.
 
     Raises:
-        ValueError: an empty plan, an unknown variable, rows that do not fit the graph.
+        ValueError: an empty plan, an unknown variable, a value outside of its support, rows that do not fit the graph,
+            an oracle or an encoder that does not take its images; all before anything is sampled.
     """
     actions = dict(plan) if isinstance(plan, Mapping) else {repr(action): action for action in plan}
     if not actions:
         raise ValueError("evaluate: the plan is empty; give at least one intervention, plan=[do(...)]")
-    for action in actions.values():
-        scm.graph.require(*action)
     table = Table(test, scm.graph, "test")
+    count = len(table)
+    for action in actions.values():
+        _check(scm, action, count)
     if metrics is None:
         metrics = default_metrics(scm, test, oracles, node)
-    count = len(table)
+    few = scm.observe(table[:2], seed)
+    for metric in metrics:
+        metric.trial(few)
     with tqdm(total=count, desc="evaluate", unit="row", disable=not progress) as bar:
         for start in range(0, count, batch):
             index = slice(start, min(start + batch, count))
@@ -246,6 +252,19 @@ def evaluate(
         "dtype": str(scm.dtype).removeprefix("torch."),
     }
     return Report(collect(metrics), about)
+
+
+def _check(scm: SCM, action: Do, rows: int) -> None:
+    """Raise where an action can be seen to fail before it is done."""
+    scm.graph.require(*action)
+    scm.check_actions(action)
+    units = Units(torch.arange(rows, device=scm.device))
+    for name, steps in action.items():
+        variable = scm.graph[name]
+        for step in steps:
+            if isinstance(step, Value):
+                node = Node(name, variable, lambda: torch.empty(0), {}, units, scm.device, scm.dtype)
+                variable.check(name, step.apply(node))
 
 
 def default_metrics(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -97,6 +98,9 @@ class Tally(Metric):
         else:
             self.done(world, action, name, counterfactual)
 
+    def trial(self, world: World) -> None:
+        """Raise where it cannot measure such observed rows; asked before anything is sampled."""
+
     def seen(self, world: World) -> None:
         """Take in a batch of observed rows."""
 
@@ -125,6 +129,26 @@ class Tally(Metric):
             sd = math.sqrt(max(square / n - mean**2, 0.0) * n / (n - 1)) if n > 1 else 0.0
             result[label] = Estimate(int(n), mean, sd)
         return result
+
+
+R = TypeVar("R")
+
+
+def read(what: str, network: Callable[[Tensor], R], images: Tensor) -> R:
+    """What an oracle or an encoder says of images.
+
+    Raises:
+        ValueError: it does not take them.
+    """
+    try:
+        return network(images)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"{what} does not take images of shape {tuple(images.shape)}; give one of this size and number of channels "
+            f"({str(error).splitlines()[0]})"
+        ) from error
 
 
 def distance(a: Tensor, b: Tensor, image: bool) -> Tensor:

@@ -13,12 +13,16 @@ def coarsest(kind: str, size: tuple[int, int], widths: int, patch: int = 1) -> t
         patch: side of the squares of pixels that are folded before.
 
     Raises:
-        ValueError: the sides cannot be divided so often.
+        ValueError: the sides cannot be divided so often, or by nothing.
 
     Example:
         >>> coarsest("UNet", (28, 28), 3)
         (7, 7)
     """
+    if widths < 1:
+        raise ValueError(f"{kind}: expected widths of at least one resolution, got none; give (32, 64), for example")
+    if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1:
+        raise ValueError(f"{kind}: expected a whole number patch >= 1, got {patch!r}")
     factor = patch * 2 ** (widths - 1)
     if size[0] % factor or size[1] % factor:
         folded = f"patches of {patch} and " if patch > 1 else ""

@@ -49,8 +49,10 @@ class ConditionalUNet(nn.Module):
     ) -> None:
         super().__init__()
         coarsest("UNet", size, len(widths), patch)
-        if any(width % GROUPS for width in widths):
+        if any(not isinstance(width, int) or width < 1 or width % GROUPS for width in widths):
             raise ValueError(f"UNet: expected widths that {GROUPS} divides, got {tuple(widths)}")
+        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
+            raise ValueError(f"UNet: expected a whole number blocks >= 1, got {blocks!r}")
         width = 4 * widths[0]
         self.patch = patch
         height, width_ = (torch.linspace(-1, 1, side // patch) for side in size)

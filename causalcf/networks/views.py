@@ -32,8 +32,9 @@ def view(
     if {"shear", "rotation", "scale"} & set(drawn):
         turn, zoom = drawn.get("rotation", none), 1 + drawn.get("scale", none)
         lean = torch.tan(drawn.get("shear", none))
-        top = torch.stack([turn.cos(), -turn.sin() + lean * turn.cos(), none], -1)
-        bottom = torch.stack([turn.sin(), turn.cos() + lean * turn.sin(), none], -1)
+        aspect = image.shape[2] / image.shape[3]  # both sides of the grid are 2 long
+        top = torch.stack([turn.cos(), aspect * (-turn.sin() + lean * turn.cos()), none], -1)
+        bottom = torch.stack([turn.sin() / aspect, turn.cos() + lean * turn.sin(), none], -1)
         matrix = torch.stack([top, bottom], 1) * zoom[:, None, None]
         grid = nn.functional.affine_grid(matrix, list(image.shape), align_corners=False)
         image = nn.functional.grid_sample(image, grid, align_corners=False)

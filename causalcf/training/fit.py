@@ -20,12 +20,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from causalcf.mechanisms.base import Mechanism
+from causalcf.rows import Columns, spread
 from causalcf.training.divergence import spoiled
 from causalcf.training.steps import Training, derived_seed
 
 log = logging.getLogger(__name__)
 
-CALIBRATION_ROWS = 10_000  # of an image's parents; attributes are calibrated on all rows
+SAMPLED_ROWS = 512  # of images, beside whose parents and attributes all rows are calibrated on
 
 
 class Rows(Protocol):
@@ -36,19 +37,6 @@ class Rows(Protocol):
     def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...
 
     def columns(self, names: Sequence[str]) -> Mapping[str, Tensor]: ...  # noqa: D102
-
-
-class _Columns:
-    """A few columns, held in memory."""
-
-    def __init__(self, columns: Mapping[str, Tensor]) -> None:
-        self.content = columns
-
-    def __len__(self) -> int:
-        return len(next(iter(self.content.values())))
-
-    def __getitem__(self, index: Any) -> Mapping[str, Tensor]:
-        return {name: value[index] for name, value in self.content.items()}
 
 
 class _Checkpoint(L.Callback):
@@ -137,6 +125,9 @@ def fit_mechanism(
         folder: of this node's checkpoints.
         seed: of everything random.
         progress: whether to show a bar.
+
+    Raises:
+        ValueError: a single row, in which an attribute has no scale.
     """
     if mechanism.known:
         return
@@ -148,14 +139,20 @@ def fit_mechanism(
     mechanism.initialise(derived_seed(seed, name, "weights"))
     needed = (name, *parents)
     image = bool(mechanism.variable.shape)
-    data: Any = train if image else _Columns(train.columns(needed))
-    sample = data[: min(CALIBRATION_ROWS, len(data))] if image else data[:]
+    if len(train) < 2 and mechanism.learns and not image:
+        raise ValueError(
+            f"{name}: expected at least 2 rows, got {len(train)}, in which its {type(mechanism).__name__} finds no scale; "
+            "give the training rows"
+        )
+    data: Any = train if image else Columns(train.columns(needed))
+    sample = data[spread(len(data), SAMPLED_ROWS)] if image else data[:]
+    scales = train.columns(parents) if image and parents else sample
     device, dtype = mechanism.device, mechanism.dtype
-    mechanism.calibrate(sample[name].to(device), {parent: sample[parent].to(device) for parent in parents})
+    mechanism.calibrate(sample[name].to(device), {parent: scales[parent].to(device) for parent in parents})
     if mechanism.learns:
         held = None
         if val is not None:
-            held = val if image else _Columns(val.columns(needed))
+            held = val if image else Columns(val.columns(needed))
         train_until_done(Training(mechanism, name, parents, data, held, seed, folder), progress)
     mechanism.to(device, dtype).eval()
     mechanism.settle(sample[name].to(device), {parent: sample[parent].to(device) for parent in parents})

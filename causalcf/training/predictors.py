@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from causalcf.networks.classifier import Classifier, Predictor, Regressor
 from causalcf.networks.smooth import SmoothClassifier
-from causalcf.rows import Dataset
+from causalcf.rows import Dataset, table
 from causalcf.training.divergence import diverged
 from causalcf.training.network import Precision, train_network
 from causalcf.training.steps import Batches
@@ -28,9 +28,11 @@ ADVICE = "check the images and the targets for extreme values"
 
 
 class _Training(L.LightningModule):
-    def __init__(self, network: Predictor, rows: Any, target: str, steps: int, batch: int, seed: int) -> None:
+    def __init__(
+        self, network: Predictor, rows: Any, target: str, node: str, steps: int, batch: int, seed: int
+    ) -> None:
         super().__init__()
-        self.network, self.rows, self.target = network, rows, target
+        self.network, self.rows, self.target, self.node = network, rows, target, node
         self.steps, self.batch, self.seed = steps, batch, seed
         self.last_loss = math.nan
 
@@ -39,7 +41,7 @@ class _Training(L.LightningModule):
         return DataLoader(self.rows, sampler=order, batch_size=None, collate_fn=None, generator=torch.Generator())
 
     def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
-        loss = self.network.loss(batch["image"], batch[self.target]).mean()
+        loss = self.network.loss(batch[self.node], batch[self.target]).mean()
         self.last_loss = loss.item()
         if not math.isfinite(self.last_loss):
             what = f"the loss became {self.last_loss} at step {self.trainer.global_step}"
@@ -53,21 +55,23 @@ class _Training(L.LightningModule):
 
 
 def fit_classifier(
-    rows: Dataset,
+    rows: Mapping[str, Tensor] | Dataset,
     target: str,
     classes: int,
     *,
+    node: str = "image",
     steps: int = 1500,
     batch: int = 128,
     seed: int = 0,
     precision: Precision = "float32",
 ) -> Classifier:
-    """Train a classifier of `rows[target]` from `rows["image"]`.
+    """Train a classifier of `rows[target]` from the images `rows[node]`.
 
     Args:
-        rows: training rows, by a list of positions.
+        rows: training rows, or a data set that gives rows for a list of positions.
         target: the attribute, int64 classes.
         classes: how many.
+        node: the image.
         steps: optimiser steps.
         batch: rows per step.
         seed: of weights and order.
@@ -80,40 +84,50 @@ def fit_classifier(
         ValueError: a column that is not there, or does not hold classes.
         FloatingPointError: a loss or weights that are not finite; says at which step.
     """
-    classes_of(rows, target, classes)
+    data = table(rows)
+    classes_of(data, target, classes, node)
     return _fitted(
-        lambda channels: Classifier(channels, classes, reads=target), rows, target, steps, batch, seed, precision
+        lambda channels: Classifier(channels, classes, reads=target), data, target, node, steps, batch, seed, precision
     )
 
 
 def fit_regressor(
-    rows: Dataset,
+    rows: Mapping[str, Tensor] | Dataset,
     target: str,
     *,
+    node: str = "image",
     steps: int = 1500,
     batch: int = 128,
     seed: int = 0,
     precision: Precision = "float32",
 ) -> Regressor:
-    """Train a regressor of the continuous `rows[target]` from `rows["image"]`; see `fit_classifier`."""
-    sample = values_of(rows, target)[:10_000]
+    """Train a regressor of the continuous `rows[target]` from the images `rows[node]`; see `fit_classifier`."""
+    data = table(rows)
+    values = values_of(data, target, node)
 
     def make(channels: int) -> Regressor:
         network = Regressor(channels, reads=target)
-        network.mean.copy_(sample.mean())
-        network.std.copy_(sample.std().clamp_min(1e-6))
+        network.mean.copy_(values.mean())
+        network.std.copy_(values.std().clamp_min(1e-6))
         return network
 
-    return _fitted(make, rows, target, steps, batch, seed, precision)
+    return _fitted(make, data, target, node, steps, batch, seed, precision)
 
 
 def _fitted(
-    make: Callable[[int], P], rows: Dataset, target: str, steps: int, batch: int, seed: int, precision: Precision
+    make: Callable[[int], P],
+    rows: Dataset,
+    target: str,
+    node: str,
+    steps: int,
+    batch: int,
+    seed: int,
+    precision: Precision,
 ) -> P:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = make(rows[0:1]["image"].shape[1])
-        training = _Training(network, rows, target, steps, batch, seed)
+        network = make(rows[0:1][node].shape[1])
+        training = _Training(network, rows, target, node, steps, batch, seed)
         return train_network(network, training, target, steps, precision, ADVICE)
 
 

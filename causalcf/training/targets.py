@@ -11,13 +11,13 @@ from causalcf.rows import Dataset
 PART = 1024  # rows read at once where a column cannot be read alone
 
 
-def classes_of(rows: Dataset, target: str, classes: int) -> Int[Tensor, " rows"]:
+def classes_of(rows: Dataset, target: str, classes: int, node: str = "image") -> Int[Tensor, " rows"]:
     """The column `target`, int64 classes 0 to `classes - 1`.
 
     Raises:
         ValueError: it is not there, or holds something else.
     """
-    found = _column(rows, target)
+    found = _column(rows, target, node)
     if found.dtype != torch.int64 or found.ndim != 1:
         raise ValueError(
             f"{target}: expected int64 classes 0 to {classes - 1}, one per row, got {_described(found)}; convert it "
@@ -33,13 +33,13 @@ def classes_of(rows: Dataset, target: str, classes: int) -> Int[Tensor, " rows"]
     return found
 
 
-def values_of(rows: Dataset, target: str) -> Float[Tensor, " rows"]:
+def values_of(rows: Dataset, target: str, node: str = "image") -> Float[Tensor, " rows"]:
     """The column `target`, finite floating values.
 
     Raises:
         ValueError: it is not there, or holds something else.
     """
-    found = _column(rows, target)
+    found = _column(rows, target, node)
     if not found.is_floating_point() or found.ndim != 1:
         raise ValueError(
             f"{target}: expected floating values, one per row, got {_described(found)}; convert it with .float(), or "
@@ -51,12 +51,12 @@ def values_of(rows: Dataset, target: str) -> Float[Tensor, " rows"]:
     return found
 
 
-def _column(rows: Dataset, target: str) -> Tensor:
+def _column(rows: Dataset, target: str, node: str) -> Tensor:
     """All of a column, without the images where the rows can be asked so."""
     if len(rows) < 2:
         raise ValueError(f"{target}: expected at least 2 rows, got {len(rows)}; give the training rows")
     first = rows[0:1]
-    for name in ("image", target):
+    for name in (node, target):
         if name not in first:
             raise ValueError(f"no column {name!r}; the rows have {', '.join(sorted(first))}: give one of them")
     if hasattr(rows, "columns"):

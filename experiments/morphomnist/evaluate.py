@@ -101,9 +101,9 @@ def digest(folders: Iterable[Path], about: object) -> str:
     return found.hexdigest()[:16]
 
 
-def kept(measured: Mapping[str, Any], asked: str, rows: int) -> bool:
-    """Whether what was measured was asked in this way, on at least as many rows."""
-    return measured["asked"] == asked and measured["about"]["rows"] >= rows
+def kept(measured: Mapping[str, Any], asked: str, rows: int, cycled: int) -> bool:
+    """Whether what was measured was asked in this way, on at least as many rows, and through cycles."""
+    return measured["asked"] == asked and measured["about"]["rows"] >= rows and measured["cycled"] >= cycled
 
 
 class Rows:
@@ -181,7 +181,8 @@ def main(
             continue
         scm, count = method.made(cf.SCM.load(weights), predictors), rows if method.main else min(rows, few)
         asked = digest([weights, predictors], [name, scm.mechanism("image").config(), seed])
-        if path.exists() and kept(json.loads(path.read_text()), asked, count):
+        first = min(cycles if method.main else FEW_CYCLES, count)
+        if path.exists() and kept(json.loads(path.read_text()), asked, count, first):
             continue
         plan = {f"do({variable})": cf.do(**{variable: drawn[variable][:count]}) for variable in drawn}
         metrics: list[Tally] = [
@@ -198,7 +199,6 @@ def main(
         with torch.no_grad():
             cost = evaluations(scm, data[:20], plan["do(thickness)"].at(slice(0, 20), count))
             report = evaluate(scm, Rows(data, count), plan, metrics, batch=batch, seed=seed)
-            first = min(cycles if method.main else FEW_CYCLES, count)
             part = {name: action.at(slice(0, first), count) for name, action in plan.items()}
             again = [Composition(cycles=(10,)), Reversibility()]
             ten = evaluate(scm, Rows(data, first), part, again, batch=batch, seed=seed)

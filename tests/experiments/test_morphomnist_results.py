@@ -96,9 +96,11 @@ def test_interventions_are_drawn_once(tmp_path):
 def test_what_was_measured_is_kept_only_if_it_was_asked_alike(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"1")
     asked = digest([tmp_path], {"omega": 1})
-    assert kept({"asked": asked, "about": {"rows": 20}}, asked, 20)
-    assert not kept({"asked": asked, "about": {"rows": 20}}, asked, 21)
-    assert not kept({"asked": asked, "about": {"rows": 20}}, digest([tmp_path], {"omega": 2}), 20)
+    measured = {"asked": asked, "about": {"rows": 20}, "cycled": 10}
+    assert kept(measured, asked, 20, 10)
+    assert not kept(measured, asked, 21, 10)
+    assert not kept(measured, asked, 20, 11)
+    assert not kept(measured, digest([tmp_path], {"omega": 2}), 20, 10)
     (tmp_path / "weights.safetensors").write_bytes(b"2")
     assert digest([tmp_path], {"omega": 1}) != asked
 

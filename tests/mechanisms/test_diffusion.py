@@ -1,5 +1,7 @@
 """What is particular to the diffusion mechanisms; the rest is in the contract."""
 
+import math
+
 import pytest
 import torch
 
@@ -234,6 +236,23 @@ def test_tokens_cost_two_calls_a_level_and_one_a_pass_forward_and_backward(rows)
     assert asked == [2 * N] * S
 
 
+def test_tokens_are_found_in_inference_mode_too(rows):
+    image, parents = rows
+    mechanism = built(M.DynamicDiffusion, latent=3, solver="explicit ddim", passes_per_level=2)
+    expected = mechanism.abduct(image, parents, UNITS, "x")["tokens"]
+    with torch.inference_mode():
+        given = {name: value.clone() for name, value in parents.items()}
+        found = mechanism.abduct(image.clone(), given, UNITS, "x")["tokens"]
+    assert torch.equal(found, expected)
+
+
+def test_a_rate_that_is_too_large_is_named(rows):
+    image, parents = rows
+    mechanism = built(M.DynamicDiffusion, latent=3, solver="explicit ddim", rate=1e308)
+    with pytest.raises(FloatingPointError, match=r"the step from level 12 of 12 is not finite .*; lower rate, or"):
+        mechanism.abduct(image, parents, UNITS, "x")
+
+
 def test_rows_that_are_near_enough_are_not_asked_again(rows):
     image, parents = rows
     mechanism = built(M.DynamicDiffusion, latent=3, solver="explicit ddim", passes_per_level=5, stop=1e9)
@@ -379,7 +398,7 @@ def test_options_change_without_a_refit_and_weights_are_shared(rows):
         (M.SpatialDiffusion, {"solver": "euler"}, "expected solver in"),
         (M.SpatialDiffusion, {"reference": "nothing"}, "expected reference 'null' or 'factual'"),
         (M.SpatialDiffusion, {"omega": 2.0, "null_probability": 0.0}, "needs a trained null token.*train again"),
-        (M.SemanticDiffusion, {"latent": 0}, "expected latent >= 1"),
+        (M.SemanticDiffusion, {"latent": 0}, "expected a whole number latent >= 1, got 0"),
         (M.SemanticDiffusion, {"hidden": 1.0}, "expected 0 <= hidden < 1"),
         (M.SemanticDiffusion, {"encoder": "text"}, "expected encoder 'image'"),
         (M.SemanticDiffusion, {"dropped": "z"}, "expected dropped in"),
@@ -387,6 +406,15 @@ def test_options_change_without_a_refit_and_weights_are_shared(rows):
         (M.DynamicDiffusion, {"omega": -3.0}, "expected omega > 1, got -3.0"),
         (M.DynamicDiffusion, {"reference": "factual"}, "with reference='factual' the tokens would begin where they"),
         (M.DynamicDiffusion, {"rate": 0.0}, "rate > 0"),
+        (M.DynamicDiffusion, {"rate": math.nan}, "expected a finite rate >= 0, got nan"),
+        (M.DynamicDiffusion, {"stop": math.nan}, "expected a finite stop >= 0, got nan"),
+        (M.DynamicDiffusion, {"passes_per_level": 2.5}, "expected a whole number passes_per_level >= 1, got 2.5"),
+        (M.SemanticDiffusion, {"latent": 2.5}, "expected a whole number latent >= 1, got 2.5"),
+        (M.SemanticDiffusion, {"views": {"shear": math.nan}}, "expected sizes >= 0 of the views"),
+        (M.VAE, {"latent": True}, "VAE: expected a whole number latent >= 1, got True"),
+        (M.VAE, {"beta": math.nan}, "VAE: expected a finite beta >= 0, got nan"),
+        (M.HVAE, {"free_bits": math.inf}, "HVAE: expected a finite free_bits >= 0, got inf"),
+        (M.HVAE, {"blocks": 1.5}, "HVAE: expected a whole number blocks >= 1, got 1.5"),
         (M.DynamicDiffusion, {"solver": "2m"}, "expected solver 'ddim' or 'explicit ddim'"),
         (M.DynamicDiffusion, {"replay": True}, "without replay"),
         (M.DynamicDiffusion, {"inversion": "guided"}, "inversion 'condition'"),

@@ -6,6 +6,7 @@ import torch
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.diffusion.gradient import Balanced, Towards
+from causalcf.mechanisms.led import SETTLING
 from causalcf.networks.projector import Equations
 from causalcf.units import Units
 
@@ -258,6 +259,14 @@ def test_a_fit_measures_the_spreads_it_ends_with(rows):
     fitted.settle(data["x"], {name: data[name] for name in PARENTS})
     torch.testing.assert_close(fitted.projector.log_spread, found)
     assert found.abs().min() > 0
+
+
+def test_spreads_are_measured_on_rows_from_all_over(monkeypatch):
+    """The first rows are read without error, and the others are not."""
+    mechanism, late = built(), torch.arange(2 * SETTLING).double() // SETTLING
+    monkeypatch.setattr(mechanism.projector, "forward", lambda x, _: x.new_zeros(len(x), 3))
+    mechanism.settle(torch.rand(2 * SETTLING, 1, 8, 8).double(), dict.fromkeys(PARENTS, late))
+    torch.testing.assert_close(mechanism.projector.log_spread[0].exp().square(), torch.full((3,), 0.5).double())
 
 
 def test_told_and_led_it_is_pulled_from_what_it_is_told(rows):

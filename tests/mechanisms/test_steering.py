@@ -56,6 +56,18 @@ def test_named_readings_change_by_as_much_as_their_parents(relative, offsets, ro
         torch.testing.assert_close(reading.targets[name], expected)
 
 
+def test_readers_steer_in_inference_mode_too(rows):
+    image, parents = rows
+    found = []
+    for mode in (False, True):
+        with torch.inference_mode(mode):
+            mechanism = built(solver="2m").float().steer({"a": brightness})
+            given = {**parents, "a": parents["a"].float(), "b": parents["b"].float()}
+            noise = mechanism.abduct(image.float(), given, UNITS, "x")
+            found.append(mechanism.predict(noise, {**given, "a": given["a"] + 1}))
+    assert torch.equal(*found)
+
+
 def test_readers_go_on_steering_under_other_options():
     steered = built(solver="2m").steer({"a": brightness}, relative=False, between=(1.0, 50.0))
     other = steered.but(omega=2.0)
@@ -138,12 +150,28 @@ def test_a_reading_that_is_not_finite_names_its_reader(by, relative, rows):
         (M.SpatialDiffusion, {"precision": "fp16"}, "expected precision 'float32' or 'bfloat16', got 'fp16'"),
         (M.SpatialDiffusion, {"steps": 2.5}, "steps=2.5 do not fit .* use 1 to 999 whole steps"),
         (M.SpatialDiffusion, {"reference": "factual", "inversion": "guided"}, "leave one of the two out"),
-        (M.SemanticDiffusion, {"kl_weight": float("nan")}, "expected latent >= 1 and kl_weight >= 0"),
+        (M.SemanticDiffusion, {"kl_weight": float("nan")}, "expected a finite kl_weight >= 0, got nan"),
     ],
 )
 def test_options_without_a_meaning_are_refused(kind, options, message):
     with pytest.raises(ValueError, match=message):
         kind(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (M.SpatialDiffusion, {"patch": 0}, "UNet: expected a whole number patch >= 1, got 0"),
+        (M.SpatialDiffusion, {"widths": ()}, "UNet: expected widths of at least one resolution"),
+        (M.SpatialDiffusion, {"widths": (0, 8)}, r"UNet: expected widths that 8 divides, got \(0, 8\)"),
+        (M.SpatialDiffusion, {"blocks": 0}, "UNet: expected a whole number blocks >= 1, got 0"),
+        (M.VAE, {"widths": ()}, "VAE: expected widths of at least one resolution"),
+        (M.HVAE, {"widths": ()}, "HVAE: expected widths of at least one resolution"),
+    ],
+)
+def test_networks_that_cannot_be_made_are_refused(kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**options).build(cf.Image(1, 8, 8), {})
 
 
 def test_widths_that_cannot_be_normalised_are_refused():

@@ -16,6 +16,9 @@ from causalcf.metrics import (
     CounterfactualError,
     Effectiveness,
     Estimate,
+    Frechet,
+    Identity,
+    Minimality,
     NoiseMoments,
     Reversibility,
     Tally,
@@ -277,10 +280,42 @@ def test_bad_plans_and_oracles_are_refused():
     with pytest.raises(ValueError, match="'k' gave numbers between the classes; give a classifier"):
         evaluate(scm, rows, [do(a=1.0)], oracles={"k": lambda x: x.flatten(1).mean(1)})
     coloured = torch.nn.Conv2d(3, 1, 1)
-    with pytest.raises(ValueError, match=r"'a' does not take images of shape \(40, 1, 2, 2\); give one of this size"):
+    with pytest.raises(ValueError, match=r"'a' does not take images of shape \(2, 1, 2, 2\); give one of this size"):
         evaluate(scm, rows, [do(a=1.0)], oracles={"a": lambda x: coloured(x).flatten(1).mean(1)})
     with pytest.raises(ValueError, match="cycles >= 1"):
         Composition(cycles=(0,))
+
+
+def coloured(images):
+    return torch.nn.functional.conv2d(images, torch.ones(1, 3, 1, 1)).flatten(1)
+
+
+REAL = torch.rand(120, 3, 2, 2)
+UNFIT = {
+    "an unknown variable": ([Effectiveness({"z": ORACLES["a"]}, "x")], do(a=1.0), "unknown variable 'z'"),
+    "a column": ([Effectiveness({"a": lambda x: x[:, :, 0, 0]}, "x")], do(a=1.0), r"'a' gave shape \(2, 1\)"),
+    "coloured": ([Effectiveness({"a": coloured}, "x")], do(a=1.0), r"'a' does not take images of shape \(2, 1"),
+    "Frechet": ([Frechet(coloured, REAL, "x")], do(a=1.0), "Frechet: the encoder does not take images"),
+    "minimality": (
+        [Minimality(lambda x: (coloured(x), coloured(x)), {"x": REAL}, "x")],
+        do(a=1.0),
+        "Minimality: the encoder does not take images",
+    ),
+    "identity": ([Identity("x", encode=coloured)], do(a=1.0), "identity: the encoder does not take images"),
+    "another node": ([Identity()], do(a=1.0), "unknown variable 'image'"),
+    "another class": ([], do(k=7), "k: expected classes 0 to 1, got 7"),
+    "the class of a row": ([], do(k=torch.arange(N) // 39 * 2), "k: expected classes 0 to 1, got 2 in row 39"),
+    "too few rows": ([], do(a=torch.ones(7)), r"a: do\(\) got 7 values for 40 rows"),
+    "another mechanism": ([], do(a=make().mechanism("b")), "a: the replacing mechanism models"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_can_be_seen_to_fail_does_before_anything_is_sampled(name, monkeypatch):
+    metrics, action, message = UNFIT[name]
+    monkeypatch.setattr(Picture, "abduct", lambda *_: pytest.fail("sampled"))
+    with pytest.raises(ValueError, match=message):
+        evaluate(make(), make_rows(), [action], [Composition("x"), *metrics])
 
 
 def test_estimates_print_small_and_large():

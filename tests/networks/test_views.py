@@ -55,6 +55,22 @@ def test_rotation_turns_and_scale_grows():
     assert max(widths) > 15
 
 
+@pytest.mark.parametrize("size", [(32, 32), (16, 32), (48, 32)])
+@pytest.mark.parametrize("name", ["rotation", "shear"])
+def test_angles_are_those_of_pixels_whatever_the_sides(name, size, monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.ones(1))
+    image, angle = torch.zeros(1, 1, *size), 0.4
+    long = slice(4, -4)
+    if name == "rotation":
+        image[..., size[0] // 2, long] = 1
+    else:
+        image[..., long, 16] = 1
+    row, column = (view(image, {name: angle})[0, 0] > 0.3).nonzero().double().T
+    across, along = (row, column) if name == "rotation" else (column, row)
+    slope = ((along - along.mean()) * across).sum() / (along - along.mean()).square().sum()
+    assert slope.abs().atan().item() == pytest.approx(angle, abs=0.04)
+
+
 @pytest.mark.parametrize("views", [{"colour": 0.1}, {"shear": -0.1}])
 def test_unknown_views_and_negative_sizes_are_refused(views):
     with pytest.raises(ValueError, match="expected sizes >= 0 of the views"):

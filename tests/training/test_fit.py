@@ -169,7 +169,9 @@ def test_a_finished_fit_is_taken_from_its_folder(tmp_path, monkeypatch):
 def test_another_fit_does_not_write_over_the_folder(tmp_path):
     rows = make_rows()
     first = make_scm().fit(rows, folder=tmp_path, progress=False)
-    for scm, data, seed in [(make_scm(13), rows, 0), (make_scm(), make_rows(seed=5), 0), (make_scm(), rows, 3)]:
+    late = {**rows, "x": torch.cat([rows["x"][:16], rows["x"][16:] / 2])}
+    given = [(make_scm(13), rows, 0), (make_scm(), make_rows(seed=5), 0), (make_scm(), late, 0), (make_scm(), rows, 3)]
+    for scm, data, seed in given:
         with pytest.raises(ValueError, match="holds the fit of another model"):
             scm.fit(data, folder=tmp_path, seed=seed, progress=False)
     assert same(make_scm().fit(rows, folder=tmp_path, progress=False), first)
@@ -520,3 +522,53 @@ def test_the_order_of_rows_is_a_function_of_the_step():
 def test_a_model_can_be_copied_while_it_is_trained(tmp_path):
     scm = make_scm().fit(make_rows(), folder=tmp_path, progress=False)
     assert same(copy.deepcopy(scm), scm)
+
+
+class Sorted:
+    """Images whose parent varies in the last rows only; images that are read are counted."""
+
+    graph = cf.CausalGraph("a -> x", a=cf.Continuous(), x=cf.Image(1, 8, 8))
+    read = 0
+
+    def __init__(self, constant=10_000, varying=400):
+        a = torch.cat([torch.full((constant,), 3.7), torch.linspace(-1, 1, varying)])
+        x = torch.rand(len(a), 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        self.content = {"a": a, "x": x}
+
+    def __len__(self):
+        return len(self.content["a"])
+
+    def __getitem__(self, index):
+        found = {name: value[index] for name, value in self.content.items()}
+        self.read += len(found["a"])
+        return found
+
+    def columns(self, names):
+        return {name: self.content[name] for name in names}
+
+
+def fitted(rows, folder):
+    recipe = cf.Recipe(steps=1, batch=4)
+    scm = cf.SCM(Sorted.graph, {"x": M.SpatialDiffusion(widths=(8, 8), steps=2, recipe=recipe)})
+    return scm.fit(rows, only=["x"], folder=folder, progress=False).mechanism("x")
+
+
+def test_parents_are_scaled_by_all_rows_and_few_images_are_read(tmp_path):
+    rows = Sorted()
+    scales = fitted(rows, tmp_path).features
+    torch.testing.assert_close(scales.mean, rows.content["a"].mean().reshape(1))
+    torch.testing.assert_close(scales.std, rows.content["a"].std().reshape(1))
+    assert rows.read < 1000
+
+
+def test_one_row_teaches_an_image_and_no_attribute(tmp_path):
+    row = {name: value[:1] for name, value in make_rows().items()}
+    with pytest.raises(ValueError, match="a: expected at least 2 rows, got 1, in which its Flow finds no scale"):
+        make_scm().fit(row, only=["a"], folder=tmp_path / "a", progress=False)
+    make_scm().fit(row, only=["x"], folder=tmp_path / "x", progress=False).mechanism("x")
+
+
+def test_a_constant_parent_has_no_scale(tmp_path):
+    scales = fitted(Sorted(constant=20, varying=0), tmp_path).features
+    assert scales.std.tolist() == [1.0]
+    assert scales({"a": torch.tensor([3.7, 4.7])}, 2)[:, 0].tolist() == pytest.approx([0.0, 1.0], abs=1e-5)

@@ -9,7 +9,20 @@ from causalcf.networks.classifier import Classifier
 from causalcf.training.predictors import fit_classifier, fit_regressor, load_predictor, save_predictor
 
 
-class Sides:
+class Rows:
+    """Columns, as a data set."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def __len__(self):
+        return len(next(iter(self.content.values())))
+
+    def __getitem__(self, index):
+        return {name: value[index] for name, value in self.content.items()}
+
+
+class Sides(Rows):
     """Images whose bright half is their class."""
 
     def __init__(self, n=200, seed=0):
@@ -20,13 +33,7 @@ class Sides:
             image[row, :, :, 4 * k : 4 * k + 4] += 0.5
         level = 10 + 5 * torch.rand(n, generator=generator)
         image = image * (level / 15).reshape(-1, 1, 1, 1)
-        self.content = {"image": image, "side": side, "level": level}
-
-    def __len__(self):
-        return len(self.content["side"])
-
-    def __getitem__(self, index):
-        return {name: value[index] for name, value in self.content.items()}
+        super().__init__({"image": image, "side": side, "level": level})
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +53,19 @@ def test_the_seed_decides_and_nothing_global_is_touched(classifier):
     again = fit_classifier(Sides(), "side", 2, steps=40, batch=32)
     assert torch.equal(again.head.weight, classifier.head.weight)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_columns_will_do_and_the_image_may_have_any_name(classifier):
+    content = dict(Sides().content)
+    again = fit_classifier(content, "side", 2, steps=40, batch=32)
+    assert torch.equal(again.head.weight, classifier.head.weight)
+    content["scan"] = content.pop("image")
+    scanned = fit_classifier(content, "side", 2, node="scan", steps=40, batch=32)
+    assert torch.equal(scanned.head.weight, again.head.weight)
+    read, other = (fit_regressor(rows, "level", node="scan", steps=3) for rows in (content, Rows(content)))
+    assert torch.equal(read.predict(content["scan"]), other.predict(content["scan"]))
+    with pytest.raises(ValueError, match=r"columns of one length, got \{'side': 200, 'level': 200, 'scan': 7}"):
+        fit_regressor({**content, "scan": content["scan"][:7]}, "level", node="scan")
 
 
 def test_it_is_saved_and_loaded(classifier, tmp_path):
@@ -68,6 +88,12 @@ def test_a_regressor_reads_values_in_their_own_unit_and_is_saved(tmp_path):
     save_predictor(regressor, tmp_path)
     torch.testing.assert_close(load_predictor(tmp_path).predict(test["image"]), found, atol=0.02, rtol=0)
     assert regressor.features(test["image"][:3]).shape == (3, 128)
+
+
+def test_the_scale_of_a_regressor_is_that_of_all_rows():
+    level = torch.cat([torch.zeros(10_000), torch.linspace(-1, 1, 400)])
+    regressor = fit_regressor(Rows({"image": torch.rand(10_400, 1, 8, 8), "level": level}), "level", steps=1, batch=4)
+    torch.testing.assert_close(regressor.std, level.std())
 
 
 class Changed(Sides):
