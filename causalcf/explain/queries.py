@@ -169,7 +169,8 @@ def _classes(logits: Float[Tensor, "batch ..."]) -> int:
 
 
 def decided(logits: Float[Tensor, "batch ..."]) -> Int[Tensor, " batch"]:
-    """The class a classifier decides for."""
+    """The class a classifier decides for, of logits `(B,)`, `(B, 1)` or `(B, K)`."""
+    logits = logits[:, 0] if logits.shape[1:] == (1,) else logits
     return (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
 
 

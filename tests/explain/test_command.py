@@ -28,6 +28,8 @@ def halves():
     def logits(images):
         return 20 * (images[..., :4].mean((1, 2, 3)) - images[..., 4:].mean((1, 2, 3)))
     return logits
+def column():
+    return lambda images: halves()(images)[:, None]
 def three():
     return lambda images: 9 * torch.stack([images.mean((1, 2, 3)), images.amax((1, 2, 3)), images.amin((1, 2, 3))], 1)
 def flat():
@@ -189,6 +191,15 @@ def test_a_surrogate_is_distilled_and_followed(folder, tmp_path, capsys):
     assert distilled(folder, out, steps=3) == 2
     assert "holds files; choose a new folder, or add --overwrite true" in capsys.readouterr().err
     assert distilled(folder, out, "--overwrite", "true", steps=3, batch=4) == 0
+
+
+def test_the_share_of_agreement_is_that_of_decisions(folder, tmp_path, capsys):
+    assert distilled(folder, tmp_path / "surrogate", classifier=f"{folder / 'code.py'}:column", steps=1, batch=4) == 0
+    images = read_images(folder / "images").images
+    said = distil(lambda x: Halves()(x)[:, None], Unlabelled(images), steps=1, batch=4)(images)
+    same = int(((said[:, 0] > 0) == (Halves()(images) > 0)).sum())
+    assert same < 5
+    assert f"for {same} of the 5 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from torch import nn
 
 from causalcf.explain import SCE, FastDiME, SmoothGrad, label
 from causalcf.explain.generators import Generator, from_scm
+from causalcf.explain.queries import decided
 from causalcf.pretrained import load_pretrained
 
 FEW = {"steps": 10, "depth": 3, "scales": (8.0,), "batch": 2}
@@ -84,6 +85,12 @@ def test_a_classifier_in_training_mode(generator, images, layer, wrapped):
         SCE(steps=10, surrogate=wrapped(network)).explain(lambda x: x.mean((1, 2, 3)), generator, images)
     network[2].train(), network[0].eval()
     assert len(FastDiME(**FEW).queries(network, generator, images)) == 3
+
+
+def test_one_column_is_of_a_binary_classifier():
+    logits = torch.tensor([2.0, -1.0, 0.1, 0.0])
+    assert decided(logits).tolist() == decided(logits[:, None]).tolist() == [1, 0, 1, 0]
+    assert decided(torch.stack([logits, -logits], 1)).tolist() == [0, 1, 0, 0]
 
 
 def test_a_surrogate_of_other_classes(generator, classifier, images):
