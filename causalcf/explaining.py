@@ -52,6 +52,8 @@ def explain(
     option: list[str] | None = None,
     prompt: list[str] | None = None,
     parent: str | None = None,
+    classes: str | None = None,
+    null: str | None = None,
     surrogate: str | None = None,
     perceptual: str | None = None,
     out: Path = Path("explanation"),
@@ -80,6 +82,10 @@ def explain(
             need it.
         parent: What a model of ours is told of a class: which discrete parent of the image it is. LDCE and Agreed need
             it.
+        classes: Which of the generator's own classes those of the classifier are, in their order, such as 3,8: of the
+            parent, or of a pipeline that knows classes by number. By default they are the same.
+        null: What says nothing to a pipeline: a prompt, by default the empty one, or the number of the class that was
+            trained for it.
         surrogate: What gives the gradients instead of the classifier: the folder that `causalcf distil` wrote, or a
             file as for --classifier.
         perceptual: Of dime, fastdime and maskdime, images in [0, 1] to features that are kept near the factual ones: a
@@ -101,7 +107,7 @@ def explain(
         decides = library.Led(decides, networks.pop("surrogate"))
     for name, network in networks.items():
         setattr(explainer, name, network)
-    draws = read_generator(generator, prompt, parent, place)
+    draws = read_generator(generator, place, prompt, parent, classes, null)
     album = read_images(images, rows, draws.channels)
     queries = explainer.queries(decides, draws, album.images.to(place), target)
     held = torch.cat([query.predicted == query.target for query in queries]).cpu()
@@ -203,8 +209,16 @@ def read_method(name: str, options: Sequence[str], batch: int | None, seed: int,
     return kind(**given)
 
 
-def read_generator(name: str, prompts: Sequence[str] | None, parent: str | None, device: torch.device) -> Generator:
+def read_generator(
+    name: str,
+    device: torch.device,
+    prompts: Sequence[str] | None = None,
+    parent: str | None = None,
+    classes: str | None = None,
+    null: str | None = None,
+) -> Generator:
     """A generator by the name of a model that ships, or a folder."""
+    own = _numbers(classes)
     path = Path(name)
     if name not in pretrained_names() and (path / "model_index.json").is_file():
         if parent is not None:
@@ -215,15 +229,25 @@ def read_generator(name: str, prompts: Sequence[str] | None, parent: str | None,
         pipeline = DiffusionPipeline.from_pretrained(
             path, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
-        return from_diffusers(pipeline.to(device), prompts)
+        return from_diffusers(pipeline.to(device), prompts, own, int(null) if null and null.isdigit() else null)
     if prompts:
         raise ValueError(f"--prompt: {name} is a model of causalcf, which reads no text; write --parent")
+    if null is not None:
+        raise ValueError(f"--null: {name} is a model of causalcf, which has its own; leave it out")
     scm = read_model(name)
     images = scm.graph.images
     if len(images) != 1:
         raise ValueError(f"--generator: {name} has the images {', '.join(images) or '(none)'}; expected exactly one")
     scm.mechanism(images[0]).to(device)
-    return from_scm(scm, images[0], parent)
+    return from_scm(scm, images[0], parent, own)
+
+
+def _numbers(classes: str | None) -> list[int] | None:
+    """The classes that a text names."""
+    try:
+        return None if classes is None else [int(part) for part in classes.split(",")]
+    except ValueError:
+        raise ValueError(f"--classes: expected numbers, such as 3,8, got {classes!r}") from None
 
 
 def _parameters(kind: type[Explainer]) -> dict[str, inspect.Parameter]:

@@ -250,6 +250,22 @@ def test_ldce_is_told_the_parent(folder, tmp_path, capsys):
     assert "cannot be told a class" in capsys.readouterr().err
 
 
+def test_the_generator_is_told_which_of_its_classes_are_meant(folder, tmp_path):
+    given = {"--images": folder / "images", "--classifier": f"{folder / 'code.py'}:halves", "--method": "ldce"}
+    given |= {"--generator": folder / "model", "--parent": "label", "--option": "steps=6", "--rows": 2}
+    album, found = read_images(folder / "images", 2), {}
+    for classes in ("0,1", "1, 0"):
+        out = tmp_path / classes
+        more = {**given, "--classes": classes, "--out": out}
+        assert main(["explain", *[str(part) for pair in more.items() for part in pair]]) == 0
+        own = [int(part) for part in classes.split(",")]
+        draws = cf.explain.generators.from_scm(cf.SCM.load(folder / "model"), label="label", classes=own)
+        expected = cf.explain.LDCE(steps=6).explain(Halves(), draws, album.images, ids=album.ids)
+        found[classes] = Explanation.load(out).counterfactuals
+        assert torch.equal(found[classes], expected.counterfactuals)
+    assert not torch.allclose(*found.values(), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
@@ -390,6 +406,9 @@ def answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change):
         ({"target": 2}, "knows the classes 0 to 1, got 2 to 2"),
         ({"label": 1}, "without label 1"),
         ({"parent": "labl"}, "expected a discrete parent of image as label, got 'labl'"),
+        ({"classes": "0,1"}, "write label= (--parent) as well"),
+        ({"classes": "3;8"}, "--classes: expected numbers, such as 3,8, got '3;8'"),
+        ({"null": 2}, "which has its own; leave it out"),
         ({"prompt": "a smile"}, "which reads no text; write --parent"),
         ({"option": "dept=3"}, "MaskDiME has no 'dept'"),
         ({"option": "seed=3"}, "MaskDiME has no 'seed'"),
@@ -434,7 +453,7 @@ def test_a_pipeline_is_read_from_its_folder_without_pickles(folder, tmp_path, mo
 
     monkeypatch.setattr(diffusers, "DiffusionPipeline", SimpleNamespace(from_pretrained=from_pretrained))
     (tmp_path / "model_index.json").write_text("{}")
-    assert explaining.read_generator(str(tmp_path), None, None, torch.device("cpu")).channels == 1
+    assert explaining.read_generator(str(tmp_path), torch.device("cpu")).channels == 1
     assert seen == {
         "path": tmp_path,
         "local_files_only": True,
@@ -442,4 +461,17 @@ def test_a_pipeline_is_read_from_its_folder_without_pickles(folder, tmp_path, mo
         "trust_remote_code": False,
     }
     with pytest.raises(ValueError, match="which has none; write --prompt"):
-        explaining.read_generator(str(tmp_path), None, "label", torch.device("cpu"))
+        explaining.read_generator(str(tmp_path), torch.device("cpu"), parent="label")
+
+
+def test_a_pipeline_is_told_its_classes_and_its_null(tmp_path):
+    import diffusers
+
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "norm_num_groups": 4}
+    network = diffusers.UNet2DModel(8, 1, 1, block_out_channels=(8,), num_class_embeds=5, **blocks)
+    diffusers.DDPMPipeline(network, diffusers.DDPMScheduler()).save_pretrained(tmp_path)
+    found = explaining.read_generator(str(tmp_path), torch.device("cpu"), classes="3,1", null="4")
+    assert found.told(torch.tensor([0, 1])).tolist() == [3, 1]
+    assert found.null == 4
+    with pytest.raises(ValueError, match="5 classes and does not say which of them says nothing; write null=4"):
+        explaining.read_generator(str(tmp_path), torch.device("cpu"))

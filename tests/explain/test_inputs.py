@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalcf.explain import SCE, FastDiME, SmoothGrad, label
+from causalcf.explain import LDCE, SCE, FastDiME, SmoothGrad, label
 from causalcf.explain.generators import Generator, from_scm
 from causalcf.explain.queries import decided
 from causalcf.pretrained import load_pretrained
@@ -145,6 +145,24 @@ def test_a_generator_of_another_resolution_or_of_other_channels(classifier):
         FastDiME(**FEW).explain(classifier, digits, torch.rand(2, 1, 32, 32))
     with pytest.raises(ValueError, match=r"draws images of 1 by 28 by 28 .*, got 3 by 28 by 28"):
         FastDiME(**FEW).explain(classifier, digits, torch.rand(2, 3, 28, 28))
+
+
+def test_a_model_is_told_which_of_its_classes_those_of_the_classifier_are():
+    digits = load_pretrained("morphodigits-spatial")
+    ten, two = from_scm(digits, label="digit"), from_scm(digits, label="digit", classes=(3, 8))
+    features = digits.mechanism("image").features
+    given = dict(zip(features.variables, features.mean[:, None].expand(-1, 2), strict=True))
+    expected = features({**given, "digit": torch.tensor([3, 8])}, 2)
+    assert torch.equal(two.told(torch.tensor([0, 1])), expected)
+    assert torch.equal(ten.told(torch.tensor([3, 8])), expected)
+    with pytest.raises(ValueError, match="can be told 10 classes, and the classifier knows 2"):
+        LDCE().queries(lambda x: x.mean((1, 2, 3)), ten, torch.rand(2, 1, 28, 28))
+    assert len(LDCE().queries(lambda x: x.mean((1, 2, 3)), two, torch.rand(2, 1, 28, 28))) == 1
+    for classes in ((3, 10), (-1, 8), (), (3.0, 8.0)):
+        with pytest.raises(ValueError, match=r"expected as classes numbers from 0 to 9 of digit, .* got \("):
+            from_scm(digits, label="digit", classes=classes)
+    with pytest.raises(ValueError, match=r"write label= \(--parent\) as well"):
+        from_scm(digits, classes=(3, 8))
 
 
 def test_a_generator_whose_network_says_that_images_do_not_fit(generator, classifier, images):
