@@ -6,7 +6,7 @@ from torch import nn
 
 from causalcf.explain import LDCE, SCE, FastDiME, SmoothGrad, label
 from causalcf.explain.generators import Generator, from_scm
-from causalcf.explain.queries import decided
+from causalcf.explain.queries import Query, decided
 from causalcf.pretrained import load_pretrained
 
 FEW = {"steps": 10, "depth": 3, "scales": (8.0,), "batch": 2}
@@ -91,6 +91,45 @@ def test_one_column_is_of_a_binary_classifier():
     logits = torch.tensor([2.0, -1.0, 0.1, 0.0])
     assert decided(logits).tolist() == decided(logits[:, None]).tolist() == [1, 0, 1, 0]
     assert decided(torch.stack([logits, -logits], 1)).tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda x: x.sigmoid(),
+        lambda x: x[:, None].sigmoid(),
+        lambda x: x.sigmoid().float()[:, None],
+        lambda x: torch.stack([-x, x], 1).softmax(1),
+        lambda x: torch.stack([-x, x, 2 * x], 1).softmax(1).detach(),
+    ],
+    ids=["(B,)", "(B, 1)", "another type", "softmax", "without a graph"],
+)
+def test_probabilities_are_no_logits(generator, classifier, images, last):
+    message = "it gives probabilities; return logits: leave out the last sigmoid or softmax, or use torch.logit"
+    with pytest.raises(ValueError, match=f"classifier: {message}"):
+        FastDiME(**FEW).explain(lambda x: last(classifier(x)), generator, images, target=0)
+
+
+def test_probabilities_of_a_surrogate_and_of_one_label_are_no_logits(generator, classifier, images):
+    both = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2), torch.nn.Sigmoid()).double()
+    with pytest.raises(ValueError, match="surrogate: it gives probabilities"):
+        SCE(steps=10, surrogate=label(both, 1)).explain(classifier, generator, images)
+    with pytest.raises(ValueError, match="classifier: it gives probabilities"):
+        FastDiME(**FEW).explain(label(both, 1), generator, images, target=0)
+
+
+def test_logits_may_lie_between_0_and_1(generator, classifier, images, recwarn):
+    small = classifier(images) / 20
+    assert 0 < small.min() < small.max() < 1
+    for logits in (
+        lambda x: classifier(x) / 20,
+        lambda x: torch.stack([classifier(x), -classifier(x)], 1).log_softmax(1),
+    ):
+        assert len(FastDiME(**FEW).queries(logits, generator, images)) == 3
+    assert not recwarn
+    many = images[:4].repeat(4, 1, 1, 1)
+    with pytest.warns(UserWarning, match="all of 16 logits are from 0 to 1; if these are probabilities, return logits"):
+        Query(lambda x: classifier(x).sigmoid(), many, 0)
 
 
 def test_a_surrogate_of_other_classes(generator, classifier, images):
