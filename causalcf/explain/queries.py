@@ -112,6 +112,8 @@ class Query:
             raise
         except (RuntimeError, AssertionError) as error:  # of a layer or a guard in the middle of a network
             said = str(error).strip().partition("\n")[0]
+            if said.startswith("Guard failed"):  # of torch.export
+                said += "; if that is the number of images, export it with dynamic_shapes, or explain with --batch 1"
             raise ValueError(
                 f"{self.name}: it does not take images of shape {shown}, {images.dtype}: {said}"
             ) from error
@@ -137,7 +139,7 @@ class Query:
         return logits
 
     def refuse_unfit(self, images: Float[Tensor, "batch channel height width"]) -> None:
-        """Raise if the logits are probabilities, or of other classes than the targets, or no gradient reaches an image."""
+        """Raise if the logits are probabilities, or of other classes than the targets, or no image has a gradient."""
         with torch.no_grad():
             known = _classes(self.logits(images[:1]))
         if known != self.classes:

@@ -305,6 +305,19 @@ def test_a_classifier_is_the_same_in_every_kind_of_file(folder, tmp_path):
     assert read_classifier("morphodigits-digit")(torch.rand(1, 1, 28, 28)).shape == (1, 10)
 
 
+def test_a_classifier_may_take_one_image_at_a_time(folder, tmp_path, capsys):
+    one = torch.export.export(Halves(), (torch.rand(1, 1, 8, 8),))
+    torch.export.save(one, tmp_path / "one.pt2")
+    assert run(folder, out=tmp_path / "out", classifier=tmp_path / "one.pt2", batch=1, rows=2) == 0
+    assert run(folder, out=tmp_path / "same", batch=1, rows=2) == 0
+    found, same = (Explanation.load(tmp_path / name).counterfactuals for name in ("out", "same"))
+    torch.testing.assert_close(found, same)
+    assert run(folder, out=tmp_path / "many", classifier=tmp_path / "one.pt2", rows=2) == 2
+    assert "; if that is the number of images, export it with dynamic_shapes, or explain with --batch 1" in (
+        capsys.readouterr().err
+    )
+
+
 class Bomb:
     def __reduce__(self):
         return os.mkdir, (Bomb.path,)
