@@ -16,7 +16,7 @@ from torch import nn
 from causalcf import explain as library
 from causalcf import plot
 from causalcf.explain.explainer import Explainer
-from causalcf.explain.files import Unlabelled, read_classifier, read_images
+from causalcf.explain.files import read_classifier, read_images
 from causalcf.explain.generators import Generator, from_diffusers, from_scm
 from causalcf.explain.queries import Query, decided
 from causalcf.plot.sheet import pictures
@@ -139,6 +139,7 @@ def distil(
     out: Path = Path("surrogate"),
     label: int | None = None,
     rows: int | None = None,
+    channels: int | None = None,
     steps: int = 1500,
     batch: int = 64,
     seed: int = 0,
@@ -156,6 +157,7 @@ def distil(
         out: Folder of the surrogate; not that of the images.
         label: Of a classifier with many labels, which one the surrogate is to say.
         rows: How many images, in the order of their names; by default all.
+        channels: Of the images that the classifier reads, 1 or 3; by default 1 if no image has colours.
         steps: Training steps.
         batch: Images of a step.
         seed: Decides initial weights, order of images and noise.
@@ -166,9 +168,16 @@ def distil(
         raise FileExistsError(f"--out: {out} holds files; choose a new folder, or add --overwrite true")
     decides = read_classifier(classifier)
     decides = decides if label is None else library.label(decides, label)
-    album = read_images(images, rows)
-    Query(decides, album.images[: min(batch, len(album))], 0)  # says what does not fit
-    found = surrogates.distil(decides, Unlabelled(album.images), steps=steps, batch=batch, seed=seed)
+    album = read_images(images, rows, channels)
+    try:
+        Query(decides, album.images[:batch], 0)  # says what does not fit
+    except ValueError as error:
+        if channels is not None or album.images.shape[1] == 3 or not isinstance(error.__cause__, RuntimeError):
+            raise
+        raise ValueError(
+            f"{error}; for a classifier of colours, which none of these has, add --channels 3"
+        ) from error
+    found = surrogates.distil(decides, {"image": album.images}, steps=steps, batch=batch, seed=seed)
     save_predictor(found, out)
     same = sum(int((decided(decides(part)) == decided(found(part))).sum()) for part in album.images.split(batch))
     print(f"decides as the classifier does for {same} of the {len(album)} images it learned from")

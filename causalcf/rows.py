@@ -20,6 +20,48 @@ class Dataset(Protocol):
     def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...
 
 
+def spread(rows: int, most: int) -> list[int]:
+    """Positions of at most so many of `rows` rows, evenly spaced.
+
+    Example:
+        >>> spread(10, 4), spread(2, 4)
+        ([0, 2, 5, 7], [0, 1])
+    """
+    count = min(rows, most)
+    return [place * rows // count for place in range(count)]
+
+
+class Columns:
+    """A mapping of tensors as a data set."""
+
+    def __init__(self, content: Mapping[str, Tensor]) -> None:
+        self.content = content
+
+    def __len__(self) -> int:
+        return len(next(iter(self.content.values()), ()))
+
+    def __getitem__(self, index: Any) -> Mapping[str, Tensor]:
+        return {name: value[index] for name, value in self.content.items()}
+
+    def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Some columns of all rows."""
+        return {name: self.content[name] for name in names}
+
+
+def table(rows: Mapping[str, Tensor] | Dataset) -> Dataset:
+    """Rows as a data set, where they may be a mapping of tensors.
+
+    Raises:
+        ValueError: columns of different lengths.
+    """
+    if not isinstance(rows, Mapping):
+        return rows
+    lengths = {name: len(value) for name, value in rows.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"expected columns of one length, got {lengths}; give every column the same rows")
+    return Columns(rows)
+
+
 class Table:
     """What a user fits or measures on: a mapping of tensors, or a data set; rows come out checked against the graph.
 

@@ -17,7 +17,7 @@ from causalcf import explaining
 from causalcf import mechanisms as M
 from causalcf.cli import main
 from causalcf.explain import Explanation
-from causalcf.explain.files import FORCE, Unlabelled, read_classifier, read_images
+from causalcf.explain.files import FORCE, read_classifier, read_images
 from causalcf.networks.classifier import Classifier, Regressor
 from causalcf.training.predictors import save_predictor
 from causalcf.training.surrogates import distil
@@ -169,7 +169,7 @@ def test_a_surrogate_is_distilled_and_followed(folder, tmp_path, capsys):
     assert distilled(folder, out, steps=3, batch=4) == 0
     assert "of the 5 images it learned from" in capsys.readouterr().out
     images = read_images(folder / "images").images
-    expected = distil(Halves(), Unlabelled(images), steps=3, batch=4)
+    expected = distil(Halves(), {"image": images}, steps=3, batch=4)
     torch.testing.assert_close(read_classifier(str(out))(images), expected(images), atol=1e-2, rtol=0)
     few = ("--option", "steps=6", "--option", "strength=0.5")
     given = {"--images": folder / "images", "--classifier": f"{folder / 'code.py'}:halves"}
@@ -193,10 +193,19 @@ def test_a_surrogate_is_distilled_and_followed(folder, tmp_path, capsys):
     assert distilled(folder, out, "--overwrite", "true", steps=3, batch=4) == 0
 
 
+def test_a_classifier_of_colours_may_be_distilled_from_grey_images(folder, tmp_path, capsys):
+    narrow = f"{folder / 'code.py'}:narrow"
+    assert distilled(folder, tmp_path / "surrogate", classifier=narrow, steps=1, batch=4) == 2
+    assert "for a classifier of colours, which none of these has, add --channels 3" in capsys.readouterr().err
+    assert distilled(folder, tmp_path / "surrogate", classifier=narrow, steps=1, batch=4, channels=3) == 0
+    images = read_images(folder / "images", channels=3).images
+    assert read_classifier(str(tmp_path / "surrogate"))(images).shape == (5, 2)
+
+
 def test_the_share_of_agreement_is_that_of_decisions(folder, tmp_path, capsys):
     assert distilled(folder, tmp_path / "surrogate", classifier=f"{folder / 'code.py'}:column", steps=1, batch=4) == 0
     images = read_images(folder / "images").images
-    said = distil(lambda x: Halves()(x)[:, None], Unlabelled(images), steps=1, batch=4)(images)
+    said = distil(lambda x: Halves()(x)[:, None], {"image": images}, steps=1, batch=4)(images)
     same = int(((said[:, 0] > 0) == (Halves()(images) > 0)).sum())
     assert same < 5
     assert f"for {same} of the 5 images" in capsys.readouterr().out
