@@ -7,7 +7,8 @@ import difflib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 from PIL import Image
@@ -174,9 +175,7 @@ def distil(
     except ValueError as error:
         if channels is not None or album.images.shape[1] == 3 or not isinstance(error.__cause__, RuntimeError):
             raise
-        raise ValueError(
-            f"{error}; for a classifier of colours, which none of these has, add --channels 3"
-        ) from error
+        raise ValueError(f"{error}; for a classifier of colours, which none of these has, add --channels 3") from error
     found = surrogates.distil(decides, {"image": album.images}, steps=steps, batch=batch, seed=seed)
     save_predictor(found, out)
     same = sum(int((decided(decides(part)) == decided(found(part))).sum()) for part in album.images.split(batch))
@@ -265,7 +264,7 @@ def _parameters(kind: type[Explainer]) -> dict[str, inspect.Parameter]:
     for base in kind.__mro__:
         if base in (Explainer, object) or "__init__" not in vars(base):
             continue
-        own = inspect.signature(base).parameters
+        own = inspect.signature(base, eval_str=True).parameters
         found = {**own, **found}
         if "options" not in own:
             break
@@ -273,23 +272,41 @@ def _parameters(kind: type[Explainer]) -> dict[str, inspect.Parameter]:
 
 
 def _value(name: str, text: str, parameter: inspect.Parameter) -> Any:
-    """The value that a text writes, of the kind of the default."""
+    """The value that a text writes, of the kind that is expected."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = text
-    default = parameter.default
+    default, kind = parameter.default, parameter.annotation
     if isinstance(default, tuple):
         value = tuple(value) if isinstance(value, tuple | list) else (value,)
-        fits = all(isinstance(part, int | float) for part in value)
-    elif isinstance(default, float):
-        fits = isinstance(value, int | float)
+        if all(_fits(part, float) for part in value):
+            return value
+        expected, written = "numbers, with commas between them", ",".join(map(str, default))
     else:
-        fits = default is None or isinstance(value, type(default))
-    if not fits or isinstance(value, bool) is not isinstance(default, bool):
-        written = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        raise ValueError(f"--option {name}: {text!r} does not fit; the default is {name}={written}")
-    return value
+        for found in (text, value):
+            if _fits(found, kind):
+                return found
+        expected, written = _said(kind), default
+    raise ValueError(f"--option {name}: expected {expected}, got {text!r}; the default is {name}={written}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind: a number, a literal, None, or one of several."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    return isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) is (kind is bool)
+
+
+def _said(kind: Any) -> str:
+    """A kind in words."""
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(_said, get_args(kind)))
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    return {int: "a whole number", float: "a number", bool: "True or False"}.get(kind, "None")
 
 
 def _choice(name: str, known: Sequence[str]) -> str:

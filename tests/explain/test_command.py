@@ -284,11 +284,26 @@ def test_the_generator_is_told_which_of_its_classes_are_meant(folder, tmp_path):
         (["distance=0"], {"distance": 0}),
         (["loss=log-probability", "masking=2+"], {"loss": "log-probability", "masking": "2+"}),
         (["parity=published", "warmup=3"], {"parity": "published", "warmup": 3}),
+        (["masking=2", "warmup=None"], {"masking": "2", "warmup": 30}),
     ],
 )
 def test_the_grammar_of_options(texts, expected):
     explainer = explaining.read_method("Fast-DiME", texts, None, 0)
     assert {name: getattr(explainer, name) for name in expected} == expected
+
+
+def test_an_option_without_a_value_has_a_kind_nevertheless():
+    for method, option, kind in (("fastdime", "warmup", "a whole number"), ("sce", "limit", "a number")):
+        with pytest.raises(ValueError, match=f"--option {option}: expected {kind} or None, got 'abc'; the default is"):
+            explaining.read_method(method, [f"{option}=abc"], None, 0)
+
+
+@pytest.mark.parametrize("method", explaining.METHODS)
+def test_defaults_are_of_the_kinds_that_are_expected(method):
+    for name, entry in explaining._parameters(explaining.METHODS[method]).items():
+        if name not in explaining.ELSEWHERE:
+            text = ",".join(map(str, entry.default)) if isinstance(entry.default, tuple) else str(entry.default)
+            assert explaining._value(name, text, entry) == entry.default
 
 
 # ---- classifiers
@@ -435,9 +450,12 @@ def answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change):
         ({"option": "dept=3"}, "MaskDiME has no 'dept'"),
         ({"option": "seed=3"}, "MaskDiME has no 'seed'"),
         ({"option": "depth"}, "expected name=value"),
-        ({"option": "depth=few"}, "'few' does not fit; the default is depth=60"),
-        ({"option": "depth=2.5"}, "'2.5' does not fit"),
-        ({"option": "scales=a,b"}, "does not fit; the default is scales=8.0,10.0,15.0"),
+        ({"option": "depth=few"}, "--option depth: expected a whole number, got 'few'; the default is depth=60"),
+        ({"option": "depth=2.5"}, "expected a whole number, got '2.5'"),
+        ({"option": "depth=True"}, "expected a whole number, got 'True'"),
+        ({"option": "scales=a,b"}, "expected numbers, with commas between them, got 'a,b'; the default is scales=8.0,"),
+        ({"option": "loss=square"}, "expected logit or log-probability, got 'square'; the default is loss=logit"),
+        ({"option": "parity=1"}, "expected published or None, got '1'; the default is parity=None"),
         ({"option": "depth=9"}, "expected 2 <= depth < steps, got depth=9"),
         ({"rows": 0}, "at least one row, got 0"),
         ({"surrogate": "code.py:narrow"}, "surrogate: it does not take images of shape (1, 1, 8, 8)"),
