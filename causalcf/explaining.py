@@ -7,7 +7,8 @@ import difflib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 from PIL import Image
@@ -16,7 +17,7 @@ from torch import nn
 from causalcf import explain as library
 from causalcf import plot
 from causalcf.explain.explainer import Explainer
-from causalcf.explain.files import Unlabelled, read_classifier, read_images
+from causalcf.explain.files import read_classifier, read_images
 from causalcf.explain.generators import Generator, from_diffusers, from_scm
 from causalcf.explain.queries import Query, decided
 from causalcf.plot.sheet import pictures
@@ -52,6 +53,8 @@ def explain(
     option: list[str] | None = None,
     prompt: list[str] | None = None,
     parent: str | None = None,
+    classes: str | None = None,
+    null: str | None = None,
     surrogate: str | None = None,
     perceptual: str | None = None,
     out: Path = Path("explanation"),
@@ -80,6 +83,10 @@ def explain(
             need it.
         parent: What a model of ours is told of a class: which discrete parent of the image it is. LDCE and Agreed need
             it.
+        classes: Which of the generator's own classes those of the classifier are, in their order, such as 3,8: of the
+            parent, or of a pipeline that knows classes by number. By default they are the same.
+        null: What says nothing to a pipeline: a prompt, by default the empty one, or the number of the class that was
+            trained for it.
         surrogate: What gives the gradients instead of the classifier: the folder that `causalcf distil` wrote, or a
             file as for --classifier.
         perceptual: Of dime, fastdime and maskdime, images in [0, 1] to features that are kept near the factual ones: a
@@ -101,7 +108,7 @@ def explain(
         decides = library.Led(decides, networks.pop("surrogate"))
     for name, network in networks.items():
         setattr(explainer, name, network)
-    draws = read_generator(generator, prompt, parent, place)
+    draws = read_generator(generator, place, prompt, parent, classes, null)
     album = read_images(images, rows, draws.channels)
     queries = explainer.queries(decides, draws, album.images.to(place), target)
     held = torch.cat([query.predicted == query.target for query in queries]).cpu()
@@ -133,6 +140,7 @@ def distil(
     out: Path = Path("surrogate"),
     label: int | None = None,
     rows: int | None = None,
+    channels: int | None = None,
     steps: int = 1500,
     batch: int = 64,
     seed: int = 0,
@@ -150,6 +158,7 @@ def distil(
         out: Folder of the surrogate; not that of the images.
         label: Of a classifier with many labels, which one the surrogate is to say.
         rows: How many images, in the order of their names; by default all.
+        channels: Of the images that the classifier reads, 1 or 3; by default 1 if no image has colours.
         steps: Training steps.
         batch: Images of a step.
         seed: Decides initial weights, order of images and noise.
@@ -160,9 +169,14 @@ def distil(
         raise FileExistsError(f"--out: {out} holds files; choose a new folder, or add --overwrite true")
     decides = read_classifier(classifier)
     decides = decides if label is None else library.label(decides, label)
-    album = read_images(images, rows)
-    Query(decides, album.images[: min(batch, len(album))], 0)  # says what does not fit
-    found = surrogates.distil(decides, Unlabelled(album.images), steps=steps, batch=batch, seed=seed)
+    album = read_images(images, rows, channels)
+    try:
+        Query(decides, album.images[:batch], 0)  # says what does not fit
+    except ValueError as error:
+        if channels is not None or album.images.shape[1] == 3 or not isinstance(error.__cause__, RuntimeError):
+            raise
+        raise ValueError(f"{error}; for a classifier of colours, which none of these has, add --channels 3") from error
+    found = surrogates.distil(decides, {"image": album.images}, steps=steps, batch=batch, seed=seed)
     save_predictor(found, out)
     same = sum(int((decided(decides(part)) == decided(found(part))).sum()) for part in album.images.split(batch))
     print(f"decides as the classifier does for {same} of the {len(album)} images it learned from")
@@ -203,8 +217,16 @@ def read_method(name: str, options: Sequence[str], batch: int | None, seed: int,
     return kind(**given)
 
 
-def read_generator(name: str, prompts: Sequence[str] | None, parent: str | None, device: torch.device) -> Generator:
+def read_generator(
+    name: str,
+    device: torch.device,
+    prompts: Sequence[str] | None = None,
+    parent: str | None = None,
+    classes: str | None = None,
+    null: str | None = None,
+) -> Generator:
     """A generator by the name of a model that ships, or a folder."""
+    own = _numbers(classes)
     path = Path(name)
     if name not in pretrained_names() and (path / "model_index.json").is_file():
         if parent is not None:
@@ -215,15 +237,25 @@ def read_generator(name: str, prompts: Sequence[str] | None, parent: str | None,
         pipeline = DiffusionPipeline.from_pretrained(
             path, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
-        return from_diffusers(pipeline.to(device), prompts)
+        return from_diffusers(pipeline.to(device), prompts, own, int(null) if null and null.isdigit() else null)
     if prompts:
         raise ValueError(f"--prompt: {name} is a model of causalcf, which reads no text; write --parent")
+    if null is not None:
+        raise ValueError(f"--null: {name} is a model of causalcf, which has its own; leave it out")
     scm = read_model(name)
     images = scm.graph.images
     if len(images) != 1:
         raise ValueError(f"--generator: {name} has the images {', '.join(images) or '(none)'}; expected exactly one")
     scm.mechanism(images[0]).to(device)
-    return from_scm(scm, images[0], parent)
+    return from_scm(scm, images[0], parent, own)
+
+
+def _numbers(classes: str | None) -> list[int] | None:
+    """The classes that a text names."""
+    try:
+        return None if classes is None else [int(part) for part in classes.split(",")]
+    except ValueError:
+        raise ValueError(f"--classes: expected numbers, such as 3,8, got {classes!r}") from None
 
 
 def _parameters(kind: type[Explainer]) -> dict[str, inspect.Parameter]:
@@ -232,7 +264,7 @@ def _parameters(kind: type[Explainer]) -> dict[str, inspect.Parameter]:
     for base in kind.__mro__:
         if base in (Explainer, object) or "__init__" not in vars(base):
             continue
-        own = inspect.signature(base).parameters
+        own = inspect.signature(base, eval_str=True).parameters
         found = {**own, **found}
         if "options" not in own:
             break
@@ -240,23 +272,41 @@ def _parameters(kind: type[Explainer]) -> dict[str, inspect.Parameter]:
 
 
 def _value(name: str, text: str, parameter: inspect.Parameter) -> Any:
-    """The value that a text writes, of the kind of the default."""
+    """The value that a text writes, of the kind that is expected."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = text
-    default = parameter.default
+    default, kind = parameter.default, parameter.annotation
     if isinstance(default, tuple):
         value = tuple(value) if isinstance(value, tuple | list) else (value,)
-        fits = all(isinstance(part, int | float) for part in value)
-    elif isinstance(default, float):
-        fits = isinstance(value, int | float)
+        if all(_fits(part, float) for part in value):
+            return value
+        expected, written = "numbers, with commas between them", ",".join(map(str, default))
     else:
-        fits = default is None or isinstance(value, type(default))
-    if not fits or isinstance(value, bool) is not isinstance(default, bool):
-        written = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        raise ValueError(f"--option {name}: {text!r} does not fit; the default is {name}={written}")
-    return value
+        for found in (text, value):
+            if _fits(found, kind):
+                return found
+        expected, written = _said(kind), default
+    raise ValueError(f"--option {name}: expected {expected}, got {text!r}; the default is {name}={written}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind: a number, a literal, None, or one of several."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    return isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) is (kind is bool)
+
+
+def _said(kind: Any) -> str:
+    """A kind in words."""
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(_said, get_args(kind)))
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    return {int: "a whole number", float: "a number", bool: "True or False"}.get(kind, "None")
 
 
 def _choice(name: str, known: Sequence[str]) -> str:

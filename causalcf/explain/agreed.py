@@ -20,7 +20,8 @@ from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, steps_back
-from causalcf.explain.queries import LossForm
+from causalcf.explain.generator import Generator
+from causalcf.explain.queries import LossForm, Query
 
 
 class Agreed(Explainer):
@@ -89,6 +90,13 @@ class Agreed(Explainer):
         self.share, self.dilation, self.looks, self.angle, self.block = share, dilation, looks, angle, block
         self.abducted, self.threshold, self.blur = abducted, threshold, blur
         self.loss: LossForm = loss
+
+    def queries(  # noqa: D102
+        self, classifier: Any, generator: Generator, images: Images, target: int | Tensor | None = None
+    ) -> list[Query]:
+        found = super().queries(classifier, generator, images, target)
+        generator.refuse_classes(found[0].classes)
+        return found
 
     @property
     def depth(self) -> int:

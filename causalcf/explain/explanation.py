@@ -70,7 +70,11 @@ class Explanation:
 
     def __getitem__(self, index: slice | list[int] | Tensor) -> Explanation:
         """Some of the rows."""
-        return Explanation(**{name: tensor[index] for name, tensor in self._tensors().items()}, about=self.about)
+        some = {
+            name: tensor[index.to(tensor.device) if isinstance(index, Tensor) else index]  # numbers are on the CPU
+            for name, tensor in self._tensors().items()
+        }
+        return Explanation(**some, about=self.about)
 
     @classmethod
     def joined(cls, parts: list[Explanation]) -> Explanation:

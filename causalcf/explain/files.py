@@ -147,23 +147,6 @@ class Album:
         return Album(self.images[index], self.ids[index], [self.names[row] for row in index.tolist()])
 
 
-@dataclass(frozen=True)
-class Unlabelled:
-    """Images as a data set of rows that hold nothing else.
-
-    Args:
-        images: in [0, 1].
-    """
-
-    images: Float[Tensor, "batch channel height width"]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: Any) -> dict[str, Tensor]:
-        return {"image": self.images[index]}
-
-
 def read_images(folder: str | Path, rows: int | None = None, channels: int | None = None) -> Album:
     """The PNG and JPEG files of a folder, in the order of their names.
 
@@ -182,6 +165,8 @@ def read_images(folder: str | Path, rows: int | None = None, channels: int | Non
         raise FileNotFoundError(f"images: there is no folder {path}")
     if rows is not None and rows < 1:
         raise ValueError(f"images: expected at least one row, got {rows}")
+    if channels not in (None, 1, 3):
+        raise ValueError(f"images: expected 1 or 3 channels, got {channels}")
     inside = sorted(entry for entry in path.iterdir() if entry.is_file())
     files = [entry for entry in inside if entry.suffix.lower() in ENDINGS][:rows]
     if not files:
@@ -204,8 +189,8 @@ def read_images(folder: str | Path, rows: int | None = None, channels: int | Non
     channels = channels or (3 if any(coloured) else 1)
     if channels == 1 and any(coloured):
         raise ValueError(
-            f"images: {files[coloured.index(True)].name} has colours, and the generator draws grey images; choose "
-            "another, or make them grey"
+            f"images: {files[coloured.index(True)].name} has colours, and classifier or generator is to have grey "
+            "images; choose another, or make them grey"
         )
     images = torch.from_numpy(np.stack([array[..., :channels] for array in arrays])).movedim(-1, 1).contiguous()
     return Album(images, torch.tensor([_digest(file.name) for file in files]), list(names))

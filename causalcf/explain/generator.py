@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -13,6 +14,28 @@ from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser, Network
 from causalcf.diffusion.schedule import Levels, NoiseSchedule, Schedule, Spacing
 
 Conditions = Callable[[Int[Tensor, " batch"]], Tensor]  # classes -> what the network is told of each row
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The conditions of the classes 0, 1, ... of the explained classifier, one row each.
+
+    Args:
+        rows: the conditions.
+        whole: whether these must be all classes of the classifier; texts may be those of its first ones alone.
+    """
+
+    rows: Tensor
+    whole: bool = False
+
+    def __call__(self, classes: Int[Tensor, " batch"]) -> Tensor:
+        """The conditions of classes."""
+        if classes.max() >= len(self.rows):
+            raise ValueError(
+                f"class {classes.max().item()}: this generator was told what {len(self.rows)} classes are; give one "
+                "of prompts= or classes= for each class of the classifier"
+            )
+        return self.rows[classes.to(self.rows.device)]
 
 
 @dataclass
@@ -72,6 +95,16 @@ class Generator:
     def nothing(self, rows: int) -> Tensor:
         """The condition that says nothing, for so many rows."""
         return self.null.expand(rows, *self.null.shape)
+
+    def refuse_classes(self, known: int) -> None:
+        """Raise if it cannot be told the classes of a classifier that knows so many."""
+        self.told(torch.zeros(1, dtype=torch.int64, device=self.null.device))
+        if isinstance(self.conditions, Listed) and self.conditions.whole and len(self.conditions.rows) != known:
+            raise ValueError(
+                f"generator: it can be told {len(self.conditions.rows)} classes, and the classifier knows {known}; say "
+                "which of the generator's own each of these is, classes=(3, 8) or --classes 3,8 where class 0 is its 3 "
+                "and class 1 its 8"
+            )
 
     def told(self, classes: Int[Tensor, " batch"]) -> Tensor:
         """The conditions of classes, one per row."""

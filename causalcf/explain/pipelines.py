@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from diffusers import DiTTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel, UNet2DModel
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from causalcf.diffusion.codec import Codec, Latents, Pixels
 from causalcf.diffusion.schedule import FlowSchedule, NoiseSchedule, Tabulated
-from causalcf.explain.generator import Conditions, Generator
+from causalcf.explain.generator import Conditions, Generator, Listed
 
 PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}  # diffusers' name -> ours
 SUPPORTED = """supported are, by the network that a pipeline holds,
@@ -62,21 +61,6 @@ class _Network:
         return self.network(x.to(dtype), timestep=timestep, **self.told(condition)).sample[:, :channels]
 
 
-@dataclass(frozen=True)
-class _Listed:
-    """The conditions of the classes 0, 1, ... of the explained classifier, one row each."""
-
-    rows: Tensor
-
-    def __call__(self, classes: Int[Tensor, " batch"]) -> Tensor:
-        if classes.max() >= len(self.rows):
-            raise ValueError(
-                f"class {classes.max().item()}: this generator was told what {len(self.rows)} classes are; give "
-                "from_diffusers one of prompts= or classes= for each class of the classifier"
-            )
-        return self.rows[classes.to(self.rows.device)]
-
-
 def from_diffusers(
     pipeline: Any,
     prompts: Sequence[str] | None = None,
@@ -94,7 +78,7 @@ def from_diffusers(
         prompts: of a text-conditional pipeline, one for each class of the explained classifier; without them it is
             asked with the null prompt alone, which is enough for explainers that need no class.
         classes: of a class-conditional pipeline, its own number of each class of the explained classifier; by default
-            they are the same.
+            they are the same, without the last if that says nothing.
         null: what says nothing: a prompt, by default the empty one, or the number of the class that was trained for it,
             by default the one that DiT has.
         any_size: whether images of other sizes are taken than the network was trained on, its `sample_size`; most
@@ -233,12 +217,13 @@ def _numbered(
             f"from_diffusers: this network has {known} classes and does not say which of them says nothing; "
             f"write null={last} if it is the last"
         )
-    ids = torch.as_tensor(range(known) if classes is None else classes, dtype=torch.int64, device=network.device)
+    same = range(known - (null == known - 1))
+    ids = torch.as_tensor(same if classes is None else classes, dtype=torch.int64, device=network.device)
     if ids.ndim != 1 or len(ids) == 0 or ids.min() < 0 or ids.max() > last or not 0 <= null <= last:
         raise ValueError(
             f"from_diffusers: expected classes, and null, from 0 to {last}, got classes={classes}, null={null}"
         )
-    return torch.tensor(null, device=network.device), _Listed(ids)
+    return torch.tensor(null, device=network.device), Listed(ids, whole=True)
 
 
 @torch.no_grad()
@@ -252,7 +237,7 @@ def _read(
             'classifier, and null="" for the prompt that says nothing'
         )
     rows = encode([null or "", *(prompts or ())])
-    return rows[0], _Listed(rows[1:]) if prompts else None
+    return rows[0], Listed(rows[1:]) if prompts else None
 
 
 def _unsupported(pipeline: Any, held: dict[str, Any]) -> str:

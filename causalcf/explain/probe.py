@@ -75,7 +75,8 @@ def answers(explainer: Any, classifier: Any, generator: Generator, like: Tensor)
     """
     units = Units(torch.arange(2), seed=0)
     images = units.uniform("probe", like.shape[1:]).to(like)
-    found = {"classifier": _differentiated(classifier, images)}
+    query = Query(classifier, images[:1], 0)
+    found = {"classifier": _differentiated(query.logits, images)}
     for name, value in vars(explainer).items():
         if callable(value):
             found[name] = _differentiated(value, images)
@@ -84,9 +85,8 @@ def answers(explainer: Any, classifier: Any, generator: Generator, like: Tensor)
         denoiser, said = generator.denoiser(levels), [generator.codec.decode(x)]
         said += [denoiser.epsilon(x, k, generator.nothing(2)) for k in (1, levels.steps)]
         if generator.conditions is not None:
-            classes = Query(classifier, images, 0).classes
             with suppress(ValueError, IndexError, RuntimeError):  # it knows fewer: a method that asks for them says so
-                said.append(generator.told(torch.arange(classes, device=x.device)))
+                said.append(generator.told(torch.arange(query.classes, device=x.device)))
     found["generator"] = [number for tensor in [*said, levels.alpha] for number in _numbers(tensor)]
     return found
 
@@ -103,7 +103,7 @@ def alike(one: list[float], other: list[float]) -> bool:
 def _differentiated(network: Callable[..., Any], images: Tensor) -> list[float]:
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
-        said = network(leaf)
+        said = torch.cat([network(image) for image in leaf.split(1)])  # some networks take one at a time
         numbers = _numbers(said)
         if said.requires_grad:
             (gradient,) = torch.autograd.grad((said * _wave(said)).sum(), leaf, allow_unused=True)

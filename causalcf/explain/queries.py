@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+PASSING = ("Alias", "Clone", "Index", "Select", "Slice", "Squeeze", "ToCopy", "Unsqueeze", "View")  # values as they are
+LOGITS = "return logits: leave out the last sigmoid or softmax, or use torch.logit, or of a softmax .log()"
+MANY = 16  # logits that are all between 0 and 1 by no chance
 
 Classifier = Callable[[Tensor], Tensor]
 LossForm = Literal["logit", "log-probability"]
@@ -55,6 +60,7 @@ class Query:
         self.name = "classifier"
         with torch.no_grad():
             logits = self.logits(images)
+        refuse_probabilities(self.name, logits)
         self.classes = _classes(logits)
         self.predicted = decided(logits)
         self.target = self._targets(target, len(images)).to(logits.device)
@@ -64,7 +70,7 @@ class Query:
         """The same targets, asked of another classifier, whose logits are divided by a temperature."""
         other = copy.copy(self)
         own = self.classifier if surrogate is None else surrogate
-        other.classifier = lambda images: own(images) / temperature
+        other.classifier = own if temperature == 1 else lambda images: own(images) / temperature
         other.name = "classifier" if surrogate is None else "surrogate"
         return other
 
@@ -106,6 +112,8 @@ class Query:
             raise
         except (RuntimeError, AssertionError) as error:  # of a layer or a guard in the middle of a network
             said = str(error).strip().partition("\n")[0]
+            if said.startswith("Guard failed"):  # of torch.export
+                said += "; if that is the number of images, export it with dynamic_shapes, or explain with --batch 1"
             raise ValueError(
                 f"{self.name}: it does not take images of shape {shown}, {images.dtype}: {said}"
             ) from error
@@ -131,7 +139,7 @@ class Query:
         return logits
 
     def refuse_unfit(self, images: Float[Tensor, "batch channel height width"]) -> None:
-        """Raise if the logits are of other classes than the targets, or none of their gradient reaches an image."""
+        """Raise if the logits are probabilities, or of other classes than the targets, or no image has a gradient."""
         with torch.no_grad():
             known = _classes(self.logits(images[:1]))
         if known != self.classes:
@@ -140,6 +148,7 @@ class Query:
             )
         with torch.enable_grad():
             leaf = images[:1].detach().requires_grad_()
+            refuse_probabilities(self.name, self.logits(leaf))
             loss = self.loss(leaf, torch.zeros(1, dtype=torch.int64, device=images.device), "logit").sum()
             gradient = torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
         if gradient is None:
@@ -168,8 +177,29 @@ def _classes(logits: Float[Tensor, "batch ..."]) -> int:
     return 2 if logits.ndim == 1 else logits.shape[1]
 
 
+def refuse_probabilities(name: str, logits: Float[Tensor, "batch ..."]) -> None:
+    """Raise if these are probabilities: rows of a softmax, or what a sigmoid or softmax said last.
+
+    Of single values whose origin cannot be seen it warns, where many lie between 0 and 1.
+
+    Args:
+        name: of what gave them.
+        logits: as it gave them, with the graph of their gradient if there is one.
+    """
+    last = logits.grad_fn
+    while last is not None and last.name().partition("Backward")[0] in PASSING:
+        last = last.next_functions[0][0]
+    shares = logits.ndim == 2 and bool((logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-4).all())
+    if shares or (last is not None and last.name().partition("Backward")[0] in ("Sigmoid", "Softmax")):
+        raise ValueError(f"{name}: it gives probabilities; {LOGITS}")
+    if logits.ndim == 1 and len(logits) >= MANY and bool(((logits >= 0) & (logits <= 1)).all()):
+        what = f"{name}: all of {len(logits)} logits are from 0 to 1; if these are probabilities, {LOGITS}"
+        warnings.warn(what, stacklevel=2)
+
+
 def decided(logits: Float[Tensor, "batch ..."]) -> Int[Tensor, " batch"]:
-    """The class a classifier decides for."""
+    """The class a classifier decides for, of logits `(B,)`, `(B, 1)` or `(B, K)`."""
+    logits = logits[:, 0] if logits.shape[1:] == (1,) else logits
     return (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
 
 

@@ -16,7 +16,7 @@ from causalcf.explain.explainer import Explainer
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
 from causalcf.explain.queries import Classifier, Query, decided
-from causalcf.rows import Dataset
+from causalcf.rows import Dataset, table
 from causalcf.training.repair import UNKNOWN, relabelled, repaired
 from causalcf.training.steps import derived_seed
 
@@ -34,20 +34,21 @@ def gain(before: float, after: float) -> float:
 
 
 @torch.no_grad()
-def accuracy(classifier: Callable[[Tensor], Tensor], rows: Dataset, label: str, batch: int = 256) -> float:
+def accuracy(
+    classifier: Callable[[Tensor], Tensor], rows: Mapping[str, Tensor] | Dataset, label: str, batch: int = 256
+) -> float:
     """The share of rows that a classifier has right.
 
     Args:
         classifier: images in [0, 1] -> logits.
-        rows: by slices.
+        rows: a mapping, or a data set by slices.
         label: the column of true classes.
         batch: rows at a time.
     """
-    right = 0
+    rows, right = table(rows), 0
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
-        logits = classifier(part["image"])
-        right += int((decided(logits[:, 0] if logits.shape[1:] == (1,) else logits) == part[label]).sum())
+        right += int((decided(classifier(part["image"])) == part[label]).sum())
     return right / len(rows)
 
 
@@ -110,7 +111,7 @@ def repair(
     classifier: nn.Module,
     explainer: Explainer,
     generator: Generator,
-    rows: Dataset,
+    rows: Mapping[str, Tensor] | Dataset,
     teacher: Teacher,
     *,
     label: str,
@@ -118,7 +119,7 @@ def repair(
     count: int = 256,
     target: int | None = None,
     readers: Mapping[str, Reader] | None = None,
-    unbiased: Dataset | None = None,
+    unbiased: Mapping[str, Tensor] | Dataset | None = None,
     asked: Callable[[nn.Module], Classifier] = lambda classifier: classifier,
     seed: int = 0,
     **training: Any,
@@ -135,7 +136,7 @@ def repair(
         classifier: images in [0, 1] -> logits, a module in eval mode; it is not changed.
         explainer: how counterfactuals are found.
         generator: what draws them; it must have seen what the classifier is fooled by.
-        rows: its training rows, shortcut and all.
+        rows: its training rows, shortcut and all; a mapping, or a data set by slices and lists of positions.
         teacher: images -> int64 classes, -1 where it cannot tell: an oracle, another classifier, a human's answers.
         label: the column that the classifier learned.
         rounds: how many.
@@ -159,6 +160,7 @@ def repair(
     Example:
         `cf.explain.repair(classifier, cf.explain.MaskDiME(), generator, rows, teacher, label="smiling").gain`
     """
+    rows = table(rows)
     if rounds < 1 or not 1 <= count * rounds <= len(rows):
         raise ValueError(
             f"repair: expected rounds and count >= 1, and no more than the {len(rows)} rows in all rounds, got "

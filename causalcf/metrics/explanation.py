@@ -1,9 +1,9 @@
 """How good counterfactual explanations of a classifier are, row by row.
 
 Images are `(B, C, H, W)` in [0, 1], as they left the method: files with losses change realism and transition scores.
-Logits are `(B,)` of a binary classifier, which decides for class 1 where they are positive, or `(B, K)`. Networks take
-images in [0, 1], do their own normalisation, once, and are in eval mode. Scores are float64, one per row, and do not
-depend on what else is in the batch.
+Logits are `(B,)` or `(B, 1)` of a binary classifier, which decides for class 1 where they are positive, or `(B, K)`.
+Networks take images in [0, 1], do their own normalisation, once, and are in eval mode. Scores are float64, one per row,
+and do not depend on what else is in the batch.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ def class_probabilities(logits: Logits) -> Float[Tensor, "batch classes"]:
     """Softmax, or of a binary classifier `(1 - sigmoid(l), sigmoid(l))`, so that both kinds have a column per class.
 
     Raises:
-        ValueError: logits that are not `(B,)` or `(B, K)` with K of at least 2.
+        ValueError: logits that are not `(B,)` or `(B, K)`.
     """
+    if logits.ndim not in (1, 2) or 0 in logits.shape[1:]:
+        raise ValueError(
+            f"expected logits of shape (B,) or (B, 1) for a binary classifier, or (B, K), got {tuple(logits.shape)}"
+        )
+    logits = _alone(logits)
     if logits.ndim == 1:
         return torch.stack([-logits, logits], 1).double().sigmoid()
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(
-            f"expected logits of shape (B,) for a binary classifier or (B, K), got {tuple(logits.shape)}; "
-            "a binary classifier with one output gives logits[:, 0]"
-        )
     return logits.double().softmax(1)
 
 
 def predicted_class(logits: Logits) -> Int[Tensor, " batch"]:
     """What the classifier decides: `1[l > 0]`, or the class of the largest logit; never a threshold on raw logits."""
+    logits = _alone(logits)
     return (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
 
 
@@ -250,7 +251,7 @@ def _curves(
 ) -> tuple[Tensor, Tensor]:
     size = (counterfactual.double() - factual.double()).abs().sum(1).flatten(1)
     rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1).reshape(len(size), 1, *factual.shape[2:])
-    logits = [classifier(counterfactual.where(rank < count, factual)).cpu() for count in pasted]
+    logits = [_alone(classifier(counterfactual.where(rank < count, factual)).cpu()) for count in pasted]
     decided = predicted_class(logits[0])
     if logits[0].ndim > 1:
         source = decided if source is None else source.cpu()
@@ -289,6 +290,11 @@ def iou_at_true_size(
     rank = size.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).reshape(size.shape)
     wanted = owned.to(size.device).sum((1, 2), keepdim=True)
     return _iou((rank < wanted) & (size > 0), owned)
+
+
+def _alone(logits: Logits) -> Logits:
+    """`(B,)` where a binary classifier gives `(B, 1)`: the largest of one column says nothing."""
+    return logits[:, 0] if logits.shape[1:] == (1,) else logits
 
 
 def _size(factual: Tensor, counterfactual: Tensor) -> Float[Tensor, "batch height width"]:

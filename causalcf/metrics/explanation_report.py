@@ -106,7 +106,7 @@ def explanation_scores(
         target: the classes y' wanted.
         label: true classes; adds the rows that the classifier had right, on which COUT and S3 were published.
         classifier: the explained one, images -> logits; for COUT.
-        independent: another, for NAFR and NA.
+        independent: another, of the same classes, for NAFR and NA.
         oracle: images -> probabilities `(B, A)` of attributes, for MNAC and CD.
         query: which of them the classifier reads, for CD.
         data_correlation: of every attribute with that one, by `attribute_correlations`, for CD.
@@ -151,7 +151,9 @@ def explanation_scores(
 
     _decisions(sheet, before, after, target)
     if independent is not None:
-        _confirmed(sheet, flipped, rows.flips(_outputs(independent, counterfactual, batch), target))
+        said = _outputs(independent, counterfactual, batch)
+        _check_independent(said, before)
+        _confirmed(sheet, flipped, rows.flips(said, target))
     sheet.mean("L1", rows.l1_change(factual, counterfactual), ALL, FLIPPED)
     if classifier is not None:
         sheet.mean("COUT", rows.cout(factual, counterfactual, classifier, target, batch=batch).score, ALL, CORRECT)
@@ -321,6 +323,15 @@ def _check_logits(name: str, logits: Tensor, like: Tensor) -> None:
         raise ValueError(
             f"explanation_scores: {name}: expected finite logits of shape {tuple(like.shape)}, got "
             f"{tuple(logits.shape)}{' with NaN or inf' if not logits.isfinite().all() else ''}"
+        )
+
+
+def _check_independent(logits: Tensor, like: Tensor) -> None:
+    classes, known = (rows.class_probabilities(said).shape[1] for said in (like, logits))
+    if known != classes or len(logits) != len(like) or not logits.isfinite().all():
+        raise ValueError(
+            f"explanation_scores: independent: expected finite logits of {len(like)} rows and {classes} classes, got "
+            f"shape {tuple(logits.shape)}{' with NaN or inf' if not logits.isfinite().all() else ''}"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightning as L
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 
-from causalcf.rows import Dataset
+from causalcf.rows import Dataset, table
 from causalcf.training.divergence import diverged
 from causalcf.training.network import Precision, train_network
 from causalcf.training.steps import Batches, derived_seed
@@ -104,7 +104,7 @@ class _Repair(L.LightningModule):
 
 def repaired(
     classifier: nn.Module,
-    rows: Dataset,
+    rows: Mapping[str, Tensor] | Dataset,
     label: str,
     images: Images,
     labels: Labels,
@@ -120,7 +120,7 @@ def repaired(
 
     Args:
         classifier: images in [0, 1] -> logits, `(B,)` for two classes, `(B, K)` for K; it is copied.
-        rows: training rows, by a list of positions.
+        rows: training rows, a mapping or a data set by a list of positions.
         label: the column that it learned, int64 classes.
         images: the counterfactuals, in [0, 1].
         labels: theirs, see `relabelled`; those with label -1 are left out.
@@ -150,6 +150,7 @@ def repaired(
         )
     if not isinstance(classifier, nn.Module):
         raise TypeError(f"repaired: expected a torch module to fine-tune, got {type(classifier).__name__}")
+    rows = table(rows)
     _check_images(rows, images)
     network = copy.deepcopy(classifier).eval()
     with torch.no_grad():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from causalcf.networks.smooth import SmoothClassifier
-from causalcf.rows import Dataset
+from causalcf.rows import Dataset, table
 from causalcf.training.divergence import diverged
 from causalcf.training.network import Precision, train_network
 from causalcf.training.steps import Batches, derived_seed
@@ -40,7 +40,7 @@ class Distillation(L.LightningModule):
     Args:
         network: the surrogate, which learns; `network.standardise(images)` gives it a good start.
         classifier: images in [0, 1] -> logits, in eval mode, without gradients of its own.
-        rows: by a list of positions; only `"image"` is read.
+        rows: a mapping, or a data set by a list of positions; only `"image"` is read.
         terms: what is asked beside agreement.
         steps: optimiser steps, over which the learning rate rises and falls.
         batch: rows per step.
@@ -52,7 +52,7 @@ class Distillation(L.LightningModule):
         self,
         network: SmoothClassifier,
         classifier: Callable[[Tensor], Tensor],
-        rows: Dataset,
+        rows: Mapping[str, Tensor] | Dataset,
         terms: Sequence[Term] = (MixUp(), Smoothing(), Adversarial()),
         steps: int = 1500,
         batch: int = 64,
@@ -61,7 +61,7 @@ class Distillation(L.LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.ask, self.terms = network, classifier, terms
-        self.rows: Any = rows
+        self.rows: Any = table(rows)
         self.steps, self.batch, self.seed, self.rate = steps, batch, seed, rate
         self.last_loss = math.nan
 
@@ -108,7 +108,7 @@ class Distillation(L.LightningModule):
 
 def distil(
     classifier: Callable[[Tensor], Tensor],
-    rows: Dataset,
+    rows: Mapping[str, Tensor] | Dataset,
     *,
     terms: Sequence[Term] = (MixUp(), Smoothing(), Adversarial()),
     widths: Sequence[int] = (32, 64, 128),
@@ -126,7 +126,7 @@ def distil(
     Args:
         classifier: f, images in [0, 1] -> logits, `(B,)` for two classes, `(B, K)` for K. A module is copied, and asked
             in eval mode where the surrogate learns; anything else is asked with images on the rows' own device.
-        rows: by a list of positions; only `"image"` is read.
+        rows: a mapping, or a data set by a list of positions; only `"image"` is read.
         terms: what is asked beside agreement; one of weight 0 is left out.
         widths: of the surrogate; see `SmoothClassifier`.
         steps: optimiser steps.
@@ -147,6 +147,7 @@ def distil(
     """
     if steps < 1 or batch < 1 or not rate > 0:
         raise ValueError(f"distil: expected steps and batch >= 1 and rate > 0, got {steps}, {batch} and {rate}")
+    rows = table(rows)
     sample = _sample(rows)
     ask: Any = classifier
     if isinstance(classifier, nn.Module):

@@ -52,7 +52,8 @@ def test_a_photograph_stands_upright(tmp_path):
         ({"a.png": None}, {}, "a.png cannot be read .*; convert it to PNG, or take it away"),
         ({"a.png": ("L", 8, 8), "b.png": ("L", 8, 9)}, {}, "b.png is 8 wide and 9 high, a.png is 8 and 8"),
         ({"a.png": ("L", 8, 8), "a.jpg": ("L", 8, 8)}, {}, "a.jpg and a.png differ by their ending only"),
-        ({"a.png": ("RGB", 8, 8)}, {"channels": 1}, "a.png has colours, and the generator draws grey"),
+        ({"a.png": ("RGB", 8, 8)}, {"channels": 1}, "a.png has colours, and classifier or generator is to have grey"),
+        ({"a.png": ("RGB", 8, 8)}, {"channels": 2}, "expected 1 or 3 channels, got 2"),
         ({"a.png": ("RGBA", 8, 8)}, {}, "a.png has transparent places"),
     ],
 )

@@ -17,7 +17,7 @@ from causalcf import explaining
 from causalcf import mechanisms as M
 from causalcf.cli import main
 from causalcf.explain import Explanation
-from causalcf.explain.files import FORCE, Unlabelled, read_classifier, read_images
+from causalcf.explain.files import FORCE, read_classifier, read_images
 from causalcf.networks.classifier import Classifier, Regressor
 from causalcf.training.predictors import save_predictor
 from causalcf.training.surrogates import distil
@@ -28,6 +28,8 @@ def halves():
     def logits(images):
         return 20 * (images[..., :4].mean((1, 2, 3)) - images[..., 4:].mean((1, 2, 3)))
     return logits
+def column():
+    return lambda images: halves()(images)[:, None]
 def three():
     return lambda images: 9 * torch.stack([images.mean((1, 2, 3)), images.amax((1, 2, 3)), images.amin((1, 2, 3))], 1)
 def flat():
@@ -167,7 +169,7 @@ def test_a_surrogate_is_distilled_and_followed(folder, tmp_path, capsys):
     assert distilled(folder, out, steps=3, batch=4) == 0
     assert "of the 5 images it learned from" in capsys.readouterr().out
     images = read_images(folder / "images").images
-    expected = distil(Halves(), Unlabelled(images), steps=3, batch=4)
+    expected = distil(Halves(), {"image": images}, steps=3, batch=4)
     torch.testing.assert_close(read_classifier(str(out))(images), expected(images), atol=1e-2, rtol=0)
     few = ("--option", "steps=6", "--option", "strength=0.5")
     given = {"--images": folder / "images", "--classifier": f"{folder / 'code.py'}:halves"}
@@ -189,6 +191,24 @@ def test_a_surrogate_is_distilled_and_followed(folder, tmp_path, capsys):
     assert distilled(folder, out, steps=3) == 2
     assert "holds files; choose a new folder, or add --overwrite true" in capsys.readouterr().err
     assert distilled(folder, out, "--overwrite", "true", steps=3, batch=4) == 0
+
+
+def test_a_classifier_of_colours_may_be_distilled_from_grey_images(folder, tmp_path, capsys):
+    narrow = f"{folder / 'code.py'}:narrow"
+    assert distilled(folder, tmp_path / "surrogate", classifier=narrow, steps=1, batch=4) == 2
+    assert "for a classifier of colours, which none of these has, add --channels 3" in capsys.readouterr().err
+    assert distilled(folder, tmp_path / "surrogate", classifier=narrow, steps=1, batch=4, channels=3) == 0
+    images = read_images(folder / "images", channels=3).images
+    assert read_classifier(str(tmp_path / "surrogate"))(images).shape == (5, 2)
+
+
+def test_the_share_of_agreement_is_that_of_decisions(folder, tmp_path, capsys):
+    assert distilled(folder, tmp_path / "surrogate", classifier=f"{folder / 'code.py'}:column", steps=1, batch=4) == 0
+    images = read_images(folder / "images").images
+    said = distil(lambda x: Halves()(x)[:, None], {"image": images}, steps=1, batch=4)(images)
+    same = int(((said[:, 0] > 0) == (Halves()(images) > 0)).sum())
+    assert same < 5
+    assert f"for {same} of the 5 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -239,6 +259,22 @@ def test_ldce_is_told_the_parent(folder, tmp_path, capsys):
     assert "cannot be told a class" in capsys.readouterr().err
 
 
+def test_the_generator_is_told_which_of_its_classes_are_meant(folder, tmp_path):
+    given = {"--images": folder / "images", "--classifier": f"{folder / 'code.py'}:halves", "--method": "ldce"}
+    given |= {"--generator": folder / "model", "--parent": "label", "--option": "steps=6", "--rows": 2}
+    album, found = read_images(folder / "images", 2), {}
+    for classes in ("0,1", "1, 0"):
+        out = tmp_path / classes
+        more = {**given, "--classes": classes, "--out": out}
+        assert main(["explain", *[str(part) for pair in more.items() for part in pair]]) == 0
+        own = [int(part) for part in classes.split(",")]
+        draws = cf.explain.generators.from_scm(cf.SCM.load(folder / "model"), label="label", classes=own)
+        expected = cf.explain.LDCE(steps=6).explain(Halves(), draws, album.images, ids=album.ids)
+        found[classes] = Explanation.load(out).counterfactuals
+        assert torch.equal(found[classes], expected.counterfactuals)
+    assert not torch.allclose(*found.values(), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
@@ -248,11 +284,26 @@ def test_ldce_is_told_the_parent(folder, tmp_path, capsys):
         (["distance=0"], {"distance": 0}),
         (["loss=log-probability", "masking=2+"], {"loss": "log-probability", "masking": "2+"}),
         (["parity=published", "warmup=3"], {"parity": "published", "warmup": 3}),
+        (["masking=2", "warmup=None"], {"masking": "2", "warmup": 30}),
     ],
 )
 def test_the_grammar_of_options(texts, expected):
     explainer = explaining.read_method("Fast-DiME", texts, None, 0)
     assert {name: getattr(explainer, name) for name in expected} == expected
+
+
+def test_an_option_without_a_value_has_a_kind_nevertheless():
+    for method, option, kind in (("fastdime", "warmup", "a whole number"), ("sce", "limit", "a number")):
+        with pytest.raises(ValueError, match=f"--option {option}: expected {kind} or None, got 'abc'; the default is"):
+            explaining.read_method(method, [f"{option}=abc"], None, 0)
+
+
+@pytest.mark.parametrize("method", explaining.METHODS)
+def test_defaults_are_of_the_kinds_that_are_expected(method):
+    for name, entry in explaining._parameters(explaining.METHODS[method]).items():
+        if name not in explaining.ELSEWHERE:
+            text = ",".join(map(str, entry.default)) if isinstance(entry.default, tuple) else str(entry.default)
+            assert explaining._value(name, text, entry) == entry.default
 
 
 # ---- classifiers
@@ -276,6 +327,19 @@ def test_a_classifier_is_the_same_in_every_kind_of_file(folder, tmp_path):
     torch.testing.assert_close(ours(images), network(images), atol=1e-2, rtol=0)
     assert not ours.training
     assert read_classifier("morphodigits-digit")(torch.rand(1, 1, 28, 28)).shape == (1, 10)
+
+
+def test_a_classifier_may_take_one_image_at_a_time(folder, tmp_path, capsys):
+    one = torch.export.export(Halves(), (torch.rand(1, 1, 8, 8),))
+    torch.export.save(one, tmp_path / "one.pt2")
+    assert run(folder, out=tmp_path / "out", classifier=tmp_path / "one.pt2", batch=1, rows=2) == 0
+    assert run(folder, out=tmp_path / "same", batch=1, rows=2) == 0
+    found, same = (Explanation.load(tmp_path / name).counterfactuals for name in ("out", "same"))
+    torch.testing.assert_close(found, same)
+    assert run(folder, out=tmp_path / "many", classifier=tmp_path / "one.pt2", rows=2) == 2
+    assert "; if that is the number of images, export it with dynamic_shapes, or explain with --batch 1" in (
+        capsys.readouterr().err
+    )
 
 
 class Bomb:
@@ -379,13 +443,19 @@ def answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change):
         ({"target": 2}, "knows the classes 0 to 1, got 2 to 2"),
         ({"label": 1}, "without label 1"),
         ({"parent": "labl"}, "expected a discrete parent of image as label, got 'labl'"),
+        ({"classes": "0,1"}, "write label= (--parent) as well"),
+        ({"classes": "3;8"}, "--classes: expected numbers, such as 3,8, got '3;8'"),
+        ({"null": 2}, "which has its own; leave it out"),
         ({"prompt": "a smile"}, "which reads no text; write --parent"),
         ({"option": "dept=3"}, "MaskDiME has no 'dept'"),
         ({"option": "seed=3"}, "MaskDiME has no 'seed'"),
         ({"option": "depth"}, "expected name=value"),
-        ({"option": "depth=few"}, "'few' does not fit; the default is depth=60"),
-        ({"option": "depth=2.5"}, "'2.5' does not fit"),
-        ({"option": "scales=a,b"}, "does not fit; the default is scales=8.0,10.0,15.0"),
+        ({"option": "depth=few"}, "--option depth: expected a whole number, got 'few'; the default is depth=60"),
+        ({"option": "depth=2.5"}, "expected a whole number, got '2.5'"),
+        ({"option": "depth=True"}, "expected a whole number, got 'True'"),
+        ({"option": "scales=a,b"}, "expected numbers, with commas between them, got 'a,b'; the default is scales=8.0,"),
+        ({"option": "loss=square"}, "expected logit or log-probability, got 'square'; the default is loss=logit"),
+        ({"option": "parity=1"}, "expected published or None, got '1'; the default is parity=None"),
         ({"option": "depth=9"}, "expected 2 <= depth < steps, got depth=9"),
         ({"rows": 0}, "at least one row, got 0"),
         ({"surrogate": "code.py:narrow"}, "surrogate: it does not take images of shape (1, 1, 8, 8)"),
@@ -423,7 +493,7 @@ def test_a_pipeline_is_read_from_its_folder_without_pickles(folder, tmp_path, mo
 
     monkeypatch.setattr(diffusers, "DiffusionPipeline", SimpleNamespace(from_pretrained=from_pretrained))
     (tmp_path / "model_index.json").write_text("{}")
-    assert explaining.read_generator(str(tmp_path), None, None, torch.device("cpu")).channels == 1
+    assert explaining.read_generator(str(tmp_path), torch.device("cpu")).channels == 1
     assert seen == {
         "path": tmp_path,
         "local_files_only": True,
@@ -431,4 +501,17 @@ def test_a_pipeline_is_read_from_its_folder_without_pickles(folder, tmp_path, mo
         "trust_remote_code": False,
     }
     with pytest.raises(ValueError, match="which has none; write --prompt"):
-        explaining.read_generator(str(tmp_path), None, "label", torch.device("cpu"))
+        explaining.read_generator(str(tmp_path), torch.device("cpu"), parent="label")
+
+
+def test_a_pipeline_is_told_its_classes_and_its_null(tmp_path):
+    import diffusers
+
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "norm_num_groups": 4}
+    network = diffusers.UNet2DModel(8, 1, 1, block_out_channels=(8,), num_class_embeds=5, **blocks)
+    diffusers.DDPMPipeline(network, diffusers.DDPMScheduler()).save_pretrained(tmp_path)
+    found = explaining.read_generator(str(tmp_path), torch.device("cpu"), classes="3,1", null="4")
+    assert found.told(torch.tensor([0, 1])).tolist() == [3, 1]
+    assert found.null == 4
+    with pytest.raises(ValueError, match="5 classes and does not say which of them says nothing; write null=4"):
+        explaining.read_generator(str(tmp_path), torch.device("cpu"))

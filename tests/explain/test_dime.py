@@ -1,5 +1,7 @@
 """DiME, FastDiME and MaskDiME: what they cost, what they keep, and when they are the same."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -178,6 +180,26 @@ def test_an_explanation_is_saved_and_loaded(tmp_path, generator, classifier, ima
     assert {path.name for path in (tmp_path / "e").glob("*.png")} == {f"{row}.png" for row in range(5)}
     with pytest.raises(FileNotFoundError, match="holds no explanation"):
         cf.explain.Explanation.load(tmp_path)
+
+
+class Index(torch.Tensor):
+    """Notes where it is brought."""
+
+    def to(self, device):
+        self.places = [*getattr(self, "places", []), device.type]
+        return self.as_subclass(torch.Tensor).to(device)
+
+
+def test_rows_of_an_explanation_are_chosen_where_each_column_is(generator, classifier, images):
+    found = MaskDiME(**FEW).explain(classifier, generator, images, ids=IDS)
+    some = found[found.flipped]
+    assert torch.equal(some.ids, IDS[found.flipped])
+    assert torch.equal(found[[1, 3]].counterfactuals, found[1:4:2].counterfactuals)
+    apart = replace(found, images=found.images.to("meta"), counterfactuals=found.counterfactuals.to("meta"))
+    index = torch.tensor([0, 2]).as_subclass(Index)
+    some = apart[index]
+    assert (some.images.shape, some.ids.tolist()) == ((2, *images.shape[1:]), IDS[[0, 2]].tolist())
+    assert index.places == ["meta"] * 2 + ["cpu"] * 12
 
 
 def test_three_classes_and_one_label_of_many(generator, images):

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from causalcf.explain import SCE, FastDiME, SmoothGrad, label
+from causalcf.explain import LDCE, SCE, FastDiME, SmoothGrad, label
 from causalcf.explain.generators import Generator, from_scm
+from causalcf.explain.queries import Query, decided
 from causalcf.pretrained import load_pretrained
 
 FEW = {"steps": 10, "depth": 3, "scales": (8.0,), "batch": 2}
@@ -86,6 +87,51 @@ def test_a_classifier_in_training_mode(generator, images, layer, wrapped):
     assert len(FastDiME(**FEW).queries(network, generator, images)) == 3
 
 
+def test_one_column_is_of_a_binary_classifier():
+    logits = torch.tensor([2.0, -1.0, 0.1, 0.0])
+    assert decided(logits).tolist() == decided(logits[:, None]).tolist() == [1, 0, 1, 0]
+    assert decided(torch.stack([logits, -logits], 1)).tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda x: x.sigmoid(),
+        lambda x: x[:, None].sigmoid(),
+        lambda x: x.sigmoid().float()[:, None],
+        lambda x: torch.stack([-x, x], 1).softmax(1),
+        lambda x: torch.stack([-x, x, 2 * x], 1).softmax(1).detach(),
+    ],
+    ids=["(B,)", "(B, 1)", "another type", "softmax", "without a graph"],
+)
+def test_probabilities_are_no_logits(generator, classifier, images, last):
+    message = "it gives probabilities; return logits: leave out the last sigmoid or softmax, or use torch.logit"
+    with pytest.raises(ValueError, match=f"classifier: {message}"):
+        FastDiME(**FEW).explain(lambda x: last(classifier(x)), generator, images, target=0)
+
+
+def test_probabilities_of_a_surrogate_and_of_one_label_are_no_logits(generator, classifier, images):
+    both = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2), torch.nn.Sigmoid()).double()
+    with pytest.raises(ValueError, match="surrogate: it gives probabilities"):
+        SCE(steps=10, surrogate=label(both, 1)).explain(classifier, generator, images)
+    with pytest.raises(ValueError, match="classifier: it gives probabilities"):
+        FastDiME(**FEW).explain(label(both, 1), generator, images, target=0)
+
+
+def test_logits_may_lie_between_0_and_1(generator, classifier, images, recwarn):
+    small = classifier(images) / 20
+    assert 0 < small.min() < small.max() < 1
+    for logits in (
+        lambda x: classifier(x) / 20,
+        lambda x: torch.stack([classifier(x), -classifier(x)], 1).log_softmax(1),
+    ):
+        assert len(FastDiME(**FEW).queries(logits, generator, images)) == 3
+    assert not recwarn
+    many = images[:4].repeat(4, 1, 1, 1)
+    with pytest.warns(UserWarning, match="all of 16 logits are from 0 to 1; if these are probabilities, return logits"):
+        Query(lambda x: classifier(x).sigmoid(), many, 0)
+
+
 def test_a_surrogate_of_other_classes(generator, classifier, images):
     def three(images):
         return torch.stack([classifier(images)] * 3, 1)
@@ -138,6 +184,24 @@ def test_a_generator_of_another_resolution_or_of_other_channels(classifier):
         FastDiME(**FEW).explain(classifier, digits, torch.rand(2, 1, 32, 32))
     with pytest.raises(ValueError, match=r"draws images of 1 by 28 by 28 .*, got 3 by 28 by 28"):
         FastDiME(**FEW).explain(classifier, digits, torch.rand(2, 3, 28, 28))
+
+
+def test_a_model_is_told_which_of_its_classes_those_of_the_classifier_are():
+    digits = load_pretrained("morphodigits-spatial")
+    ten, two = from_scm(digits, label="digit"), from_scm(digits, label="digit", classes=(3, 8))
+    features = digits.mechanism("image").features
+    given = dict(zip(features.variables, features.mean[:, None].expand(-1, 2), strict=True))
+    expected = features({**given, "digit": torch.tensor([3, 8])}, 2)
+    assert torch.equal(two.told(torch.tensor([0, 1])), expected)
+    assert torch.equal(ten.told(torch.tensor([3, 8])), expected)
+    with pytest.raises(ValueError, match="can be told 10 classes, and the classifier knows 2"):
+        LDCE().queries(lambda x: x.mean((1, 2, 3)), ten, torch.rand(2, 1, 28, 28))
+    assert len(LDCE().queries(lambda x: x.mean((1, 2, 3)), two, torch.rand(2, 1, 28, 28))) == 1
+    for classes in ((3, 10), (-1, 8), (), (3.0, 8.0)):
+        with pytest.raises(ValueError, match=r"expected as classes numbers from 0 to 9 of digit, .* got \("):
+            from_scm(digits, label="digit", classes=classes)
+    with pytest.raises(ValueError, match=r"write label= \(--parent\) as well"):
+        from_scm(digits, classes=(3, 8))
 
 
 def test_a_generator_whose_network_says_that_images_do_not_fit(generator, classifier, images):

@@ -14,7 +14,7 @@ from causalcf.diffusion.guidance import NoGuidance, guided
 from causalcf.diffusion.schedule import FlowSchedule, Schedule, Tabulated
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
-from causalcf.explain import LDCE, MaskDiME, SCELiteHQ
+from causalcf.explain import LDCE, Agreed, MaskDiME, SCELiteHQ
 from causalcf.explain.generators import Generator, from_diffusers
 from causalcf.explain.pipelines import SUPPORTED
 
@@ -192,7 +192,7 @@ KINDS = {  # pipeline, options of the adapter, its network as the pipeline asks 
     "DDIM": (ddim_pipeline, {}, told_nothing, DIME),
     "DDPM with classes": (classes_pipeline, {"null": 2}, told_class, AGREED),
     "LDM": (ldm_pipeline, {}, told_nothing, LITE),
-    "DiT": (dit_pipeline, {}, told_dit, AGREED),
+    "DiT": (dit_pipeline, {"classes": [0, 1]}, told_dit, AGREED),
     "Stable Diffusion": (sd_pipeline, {"prompts": PROMPTS}, told_text, AGREED),
     "Stable Diffusion 3": (sd3_pipeline, {"prompts": PROMPTS}, told_texts, LITE),
 }
@@ -439,6 +439,21 @@ def test_what_a_pipeline_cannot_be_told_is_refused(images):
     with pytest.raises(ValueError, match="class 1: this generator was told what 1 classes are"):
         dark = images[classifier(images) < 0]
         LDCE(steps=T).explain(classifier, from_diffusers(double(sd_pipeline), PROMPTS[:1]), dark, target=1)
+
+
+@pytest.mark.parametrize("method", [LDCE, Agreed])
+def test_it_is_told_all_classes_of_the_classifier_and_no_others(images, method, monkeypatch):
+    monkeypatch.setattr(method, "attempt", lambda *_: pytest.fail("sampled"))
+    five = from_diffusers(double(dit_pipeline))
+    with pytest.raises(ValueError, match=r"can be told 5 classes, and the classifier knows 2; .* classes=\(3, 8\)"):
+        method().explain(classifier, five, images)
+    kind, few = DIME
+    assert len(kind(**few).queries(classifier, five, images)) == 1  # asks for none
+    for known in (
+        from_diffusers(double(dit_pipeline), classes=[4, 1]),
+        from_diffusers(double(classes_pipeline), null=2),
+    ):
+        assert len(method().queries(classifier, known, images)) == 1
 
 
 @pytest.mark.parametrize(

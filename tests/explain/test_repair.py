@@ -109,6 +109,17 @@ def test_a_shortcut_is_found_and_unlearned(run):
     json.dumps(done.to_dict())
 
 
+def test_rows_may_be_a_mapping(generator):
+    rows, options = Cornered(60), {"label": "side", "count": 20, **FAST, "steps": 2}
+    one, other = (
+        repair(Linear(), Redrawing("bar"), generator, given, side, unbiased=given, **options)
+        for given in (rows, rows.content)
+    )
+    assert torch.equal(one.rounds[0].explanation.ids, other.rounds[0].explanation.ids)
+    assert torch.equal(one.classifier.head.weight, other.classifier.head.weight)
+    assert (one.accuracy, one.rounds[0].accuracy) == (other.accuracy, other.rounds[0].accuracy)
+
+
 def test_what_is_explained_is_made_of_the_classifier_of_each_round(run):
     made = []
 

@@ -83,8 +83,29 @@ def test_a_decision_is_no_threshold_on_logits_nor_on_confidence():
     assert m.flips(torch.tensor([0.02, 0.3, -0.02]), torch.tensor([1, 1, 1])).tolist() == [True, True, False]
     # of three classes the likeliest wins with less than half
     assert m.flips(torch.tensor([[0.1, 0.2, 0.0]]), torch.tensor([1])).tolist() == [True]
-    with pytest.raises(ValueError, match=r"logits\[:, 0\]"):
-        m.bkl(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"expected logits of shape .* got \(3, 1, 1\)"):
+        m.bkl(torch.zeros(3, 1, 1), torch.zeros(3, dtype=torch.int64))
+
+
+def test_a_binary_classifier_may_have_a_column():
+    x, y, target = images(), edited(images()), 1 - (BINARY(images()) > 0).long()
+
+    def column(x):
+        return BINARY(x)[:, None]
+
+    def scores(f):
+        told = {"label": target, "classifier": f, "independent": f}
+        return m.explanation_scores(x, y, f(x), f(y), target, **told)
+
+    assert 0 < m.flips(BINARY(y), target).sum() < B
+    assert torch.equal(m.flips(column(y), target), m.flips(BINARY(y), target))
+    assert torch.equal(m.target_probability(column(y), target), m.target_probability(BINARY(y), target))
+    one, other = scores(column), scores(BINARY)
+    assert repr(one.lines) == repr(other.lines)
+    assert one.about == other.about
+    for parity in ("corrected", "published"):
+        one, other = (m.cout(x, y, f, target, parity=parity) for f in (column, BINARY))
+        assert torch.equal(one.score, other.score)
 
 
 def test_a_binary_probability_close_to_one_keeps_its_complement():
@@ -671,10 +692,16 @@ X, T = images(count=6), torch.ones(6, dtype=torch.int64)
         ({"counterfactual": X * math.nan}, "counterfactual: expected floats"),
         ({"counterfactual": X[:3]}, r"expected shape \(6, 3, 7, 9\), got \(3, 3, 7, 9\)"),
         ({"factual": X[:0], "counterfactual": X[:0]}, r"images \(B, C, H, W\), got shape \(0,"),
-        ({"before": torch.zeros(6, 1), "after": torch.zeros(6, 1)}, r"logits\[:, 0\]"),
+        ({"before": torch.zeros(6, 1, 1)}, r"\(B, 1\) for a binary classifier, or \(B, K\), got \(6, 1, 1\)"),
         ({"after": torch.zeros(6, 2)}, r"after: expected finite logits of shape \(6,\)"),
         ({"after": torch.full((6,), math.inf)}, "with NaN or inf"),
         ({"before": torch.zeros(5), "after": torch.zeros(5)}, "expected logits of 6 rows, got 5"),
+        (
+            {"independent": linear(3)},
+            r"independent: .* 6 rows and 2 classes, got shape \(6, 3\)",
+        ),
+        ({"independent": lambda x: BINARY(x) * math.nan}, r"independent: .* got shape \(6,\) with NaN"),
+        ({"independent": lambda x: BINARY(x)[:2]}, r"independent: .* of 6 rows .* got shape \(2,\)"),
         ({"target": 2 * T}, "expected classes 0 to 1 as integers"),
         ({"target": T.float()}, "expected classes 0 to 1 as integers"),
         ({"label": T[:2]}, "label: expected 6 classes"),

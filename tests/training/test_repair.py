@@ -119,6 +119,12 @@ def test_the_seed_decides_and_nothing_else_is_touched():
     assert counterfactuals[0] == counterfactuals[1] != counterfactuals[2]
 
 
+def test_rows_may_be_a_mapping():
+    rows, labels = Sides(), torch.tensor([0, 1] * 3)
+    one, other = (repaired(Linear(), given, "side", grey(), labels, **FAST) for given in (rows, rows.content))
+    assert torch.equal(one.head.weight, other.head.weight)
+
+
 L = torch.tensor([0, 1] * 3)
 
 

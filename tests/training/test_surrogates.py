@@ -86,6 +86,14 @@ def test_it_agrees_with_the_classifier_on_images_it_has_not_seen(surrogate):
     assert torch.equal(surrogate.predict(test), (found > 0).long())
 
 
+def test_rows_may_be_a_mapping():
+    few = {**FAST, "steps": 2, "batch": 8}
+    one, other = (distil(ragged, rows, **few) for rows in (Sides(20), Sides(20).content))
+    assert torch.equal(one(images()), other(images()))
+    with pytest.raises(ValueError, match="expected a column 'image', got x"):
+        distil(ragged, {"x": images()}, **few)
+
+
 def test_its_gradients_turn_less_than_those_of_the_classifier(surrogate):
     test = Sides(100, seed=2)[:]["image"]
     away = test + 0.05 * torch.randn(test.shape, generator=torch.Generator().manual_seed(0))
