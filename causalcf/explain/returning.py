@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from causalcf.diffusion.ancestral import Ancestral, Variance
 from causalcf.diffusion.descent import Descent, Estimate, Term, ancestrally
@@ -141,6 +142,7 @@ class Returning(Explainer):
         where = mask.noisy
         if where is None:
             return codec.decode(x), torch.ones_like(attempt.images[:, :1], dtype=torch.bool)
+        where = interpolate(where.float(), attempt.images.shape[2:]) > 0
         return self.finished(codec.decode(x), attempt, where), where
 
     def stepped(self, sampler: Sampler, descent: Descent) -> Sampler:
