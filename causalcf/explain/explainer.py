@@ -39,6 +39,7 @@ class Attempt:
         units: whose noise it is.
         scale: of the guidance.
         number: how many attempts these rows had before.
+        spent: evaluations of the generator's network, and gradients through it, of every row of the query.
         locked: places that earlier explanations of these rows changed, and this one may not.
     """
 
@@ -50,6 +51,7 @@ class Attempt:
     units: Units
     scale: float
     number: int
+    spent: Float[Tensor, "2 all"]
     locked: Bool[Tensor, "batch 1 height width"] | None = None
 
     def part(self, index: Int[Tensor, " some"]) -> Attempt:
@@ -57,6 +59,12 @@ class Attempt:
         units = Units(self.units.ids[index.to(self.units.ids.device)], self.units.seed)
         rows = {"images": self.images[index], "factual": self.factual[index], "rows": self.rows[index]}
         return replace(self, **rows, units=units, locked=None if self.locked is None else self.locked[index])
+
+    def book(self) -> None:
+        """Share what the generator counted since the last time evenly among these rows."""
+        counted = torch.tensor([[self.generator.forward], [self.generator.backward]])
+        self.spent[:, self.rows.cpu()] += counted / len(self.rows)
+        self.generator.count()
 
     def draw(self, name: str, fresh: bool = True) -> Draw:
         """Standard normal noise of each level, the rows' own; another in each attempt if fresh."""
@@ -231,7 +239,7 @@ class Explainer(ABC):
         rows = torch.arange(len(images), device=images.device)
         found, where = images.clone(), torch.zeros_like(images[:, :1], dtype=torch.bool)
         scale, after = torch.zeros(len(images)), query.before.clone()
-        forward, backward = torch.zeros(len(images)), torch.zeros(len(images))
+        spent = torch.zeros(2, len(images))
         flipped: Bool[Tensor, " batch"] = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         for number, size in enumerate(self.scales):
             left = rows[~flipped]
@@ -240,16 +248,14 @@ class Explainer(ABC):
             generator.count()
             part = Units(ids[left.to(ids.device)], units.seed)
             shut = None if locked is None else locked[left]
-            answer, mask = self.attempt(
-                Attempt(query, generator, images[left], factual[left], left, part, size, number, shut)
-            )
+            asked = Attempt(query, generator, images[left], factual[left], left, part, size, number, spent, shut)
+            answer, mask = self.attempt(asked)
+            asked.book()
             found[left], where[left] = answer.clamp(0, 1).to(found), mask
             logits = query.logits(found[left])
             flipped[left] = decided(logits) == query.target[left]
             after[left] = probability(logits, query.target[left]).to(after)
             scale[left.cpu()] = size
-            forward[left.cpu()] += generator.forward / len(left)
-            backward[left.cpu()] += generator.backward / len(left)
         seconds = torch.full((len(images),), (time.perf_counter() - began) / len(images))
         memory = torch.full((len(images),), math.nan, dtype=torch.float64)
         if images.is_cuda:
@@ -265,8 +271,8 @@ class Explainer(ABC):
             flipped,
             where,
             scale,
-            forward,
-            backward,
+            spent[0],
+            spent[1],
             ids,
             seconds,
             memory,

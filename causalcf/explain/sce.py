@@ -113,6 +113,7 @@ class SCE(Explainer):
                 break
             part = attempt.part(left)
             gradient, filtered = self.slope(z[left], part, soft, number)
+            part.book()
             speed[left] = self.momentum * speed[left] + self.shortened(gradient) * free[left]
             z[left] = (z[left] - self.rate * speed[left]).clamp(0, 1)
             if self.parity == "published":
@@ -163,6 +164,6 @@ class SCE(Explainer):
         part = attempt.part(rows)
         where = outstanding(z[rows], part.images, self.threshold, self.blur) & free[rows]
         name = f"repaint.{number}"
-        return z.index_copy(
-            0, rows, repainted(z[rows], where, part, *self.chain(part), self.depth, self.variance, name)
-        )
+        painted = repainted(z[rows], where, part, *self.chain(part), self.depth, self.variance, name)
+        part.book()
+        return z.index_copy(0, rows, painted)

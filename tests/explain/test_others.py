@@ -54,6 +54,21 @@ def test_network_evaluations_are_those_of_the_cost_model(told, classifier, image
     assert early.forward.mean() < 4 * 3
 
 
+@pytest.mark.parametrize("parity", [None, "published"])
+def test_what_a_row_of_sce_took_does_not_depend_on_its_batch(parity, generator, classifier, images):
+    images = images[:3].clone()
+    images[0, ..., :4] -= images[0, ..., :4].mean() - images[0, ..., 4:].mean() - 0.02  # is decided for early
+    options = {"steps": 20, "strength": 0.15, "iterations": 8, "rate": 0.05, "parity": parity}
+    options["threshold"] = 0.3 if parity else 0.01
+    whole = SCE(**options, batch=3).explain(classifier, generator, images, ids=IDS[:3])
+    alone = SCE(**options, batch=1).explain(classifier, generator, images, ids=IDS[:3])
+    assert len(set(alone.forward.tolist())) > 1
+    assert whole.forward.tolist() == alone.forward.tolist()
+    assert whole.backward.tolist() == alone.backward.tolist()
+    painted = whole.forward - whole.backward  # no gradient is taken through the repainting
+    assert painted.any() == bool(parity)
+
+
 def test_every_gradient_through_the_network_is_counted(generator, images):
     levels = generator.levels(20)
     denoiser, null = generator.denoiser(levels), generator.nothing(5)
