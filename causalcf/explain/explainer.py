@@ -18,7 +18,7 @@ from causalcf.diffusion.ancestral import Draw
 from causalcf.diffusion.masks import moved
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
-from causalcf.explain.inputs import refuse_features, refuse_images, refuse_other, refuse_training
+from causalcf.explain.inputs import refuse_features, refuse_images, refuse_locked, refuse_other, refuse_training
 from causalcf.explain.probe import refuse_misfit
 from causalcf.explain.queries import Query, decided, probability, refuse_held
 from causalcf.units import Units, unit_ids
@@ -130,6 +130,8 @@ class Explainer(ABC):
             locked: places that must not change, where the method has masks that can be locked; see `diverse`.
         """
         queries = self.queries(classifier, generator, images, target)
+        if locked is not None:
+            refuse_locked(locked, images)
         refuse_held(torch.cat([query.predicted == query.target for query in queries]))
         ids = unit_ids({"image": images}) if ids is None else ids
         if len(ids) != len(images):

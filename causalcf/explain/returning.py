@@ -18,6 +18,7 @@ from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import Sampler, noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, Parity
+from causalcf.explain.inputs import refuse_unknown
 from causalcf.explain.queries import LossForm
 
 Encoder = Callable[[Tensor], Tensor]
@@ -62,6 +63,7 @@ class Returning(Explainer):
     ) -> None:
         super().__init__(scales, parity, batch, seed)
         kind = type(self).__name__
+        refuse_unknown(kind, loss, variance)
         if not 2 <= depth < steps:
             raise ValueError(f"{kind}: expected 2 <= depth < steps, got depth={depth} of steps={steps}")
         if distance < 0 or perceptual_weight < 0:

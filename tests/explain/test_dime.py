@@ -202,6 +202,9 @@ def test_three_classes_and_one_label_of_many(generator, images):
         (FastDiME, {"masking": "3"}, "expected masking"),
         (MaskDiME, {"share": 0.0}, "expected shares in"),
         (MaskDiME, {"dilation": 4}, "expected an odd number of pixels, got 4; write 5"),
+        (FastDiME, {"dilation": 4}, "expected an odd number of pixels, got 4; write 5"),
+        (MaskDiME, {"loss": "bce"}, "MaskDiME: expected loss 'logit' or 'log-probability', got 'bce'"),
+        (DiME, {"variance": "learned"}, "DiME: expected variance 'small' or 'large', got 'learned'"),
     ],
 )
 def test_options_without_a_meaning_are_refused(kind, options, message):

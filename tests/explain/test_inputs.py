@@ -131,6 +131,22 @@ def test_as_many_targets_as_rows(generator, classifier, images, length):
         FastDiME(**FEW).explain(classifier, generator, images, target=torch.zeros(length, dtype=torch.int64))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda shut: shut.float(), r"expected bool of shape \(5, 1, 8, 8\), got torch.float32 of .*write locked > 0"),
+        (lambda shut: shut[:, 0], r"got torch.bool of shape \(5, 8, 8\); .*locked\[:, None\]"),
+        (lambda shut: shut[:3], r"expected bool of shape \(5, 1, 8, 8\), got torch.bool of shape \(3, 1, 8, 8\)"),
+        (lambda shut: shut.tolist(), r"expected a tensor of bool, of shape \(5, 1, 8, 8\), got list"),
+    ],
+)
+def test_locked_places_that_are_none(generator, classifier, images, change, message):
+    shut = torch.zeros(5, 1, 8, 8, dtype=torch.bool)
+    for explainer in (SCE(steps=10), FastDiME(**FEW)):
+        with pytest.raises((ValueError, TypeError), match=f"locked: .*{message}"):
+            explainer.explain(classifier, generator, images, locked=change(shut))
+
+
 def test_a_generator_of_another_resolution_or_of_other_channels(classifier):
     digits = from_scm(load_pretrained("morphodigits-spatial"))
     assert (digits.channels, digits.size) == (1, (28, 28))
