@@ -18,7 +18,14 @@ from causalcf.diffusion.ancestral import Draw
 from causalcf.diffusion.masks import moved
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
-from causalcf.explain.inputs import refuse_features, refuse_images, refuse_locked, refuse_other, refuse_training
+from causalcf.explain.inputs import (
+    per_row,
+    refuse_features,
+    refuse_images,
+    refuse_locked,
+    refuse_other,
+    refuse_training,
+)
 from causalcf.explain.probe import refuse_misfit
 from causalcf.explain.queries import Query, decided, probability, refuse_held
 from causalcf.units import Units, unit_ids
@@ -173,9 +180,7 @@ class Explainer(ABC):
         if (perceptual := getattr(self, "perceptual", None)) is not None:
             refuse_training(perceptual, "perceptual")
             refuse_features(perceptual, images)
-        if isinstance(target, Tensor) and target.ndim == 1 and len(target) != len(images):
-            raise ValueError(f"target: expected one class per row, {len(images)}, got {len(target)}")
-        queries = []
+        target, queries = per_row(target, len(images)), []
         for start in range(0, len(images), self.batch):
             index = slice(start, start + self.batch)
             aim = target[index] if isinstance(target, Tensor) and target.ndim == 1 else target

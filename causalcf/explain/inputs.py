@@ -62,6 +62,22 @@ def refuse_unknown(name: str, loss: Any, variance: Any = "small") -> None:
         raise ValueError(f"{name}: expected variance 'small' or 'large', got {variance!r}")
 
 
+def per_row(target: Any, rows: int) -> Any:
+    """Targets of rows as a tensor, of a list or an array too; anything else as it is, for a query to judge.
+
+    Args:
+        target: of the user.
+        rows: how many there are.
+    """
+    try:
+        found = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        return target
+    if found.ndim == 1 and len(found) != rows:
+        raise ValueError(f"target: expected one class per row, {rows}, got {len(found)}")
+    return found if found.ndim else target
+
+
 def refuse_locked(locked: Any, images: Tensor) -> None:
     """Raise if these are no places of the images."""
     shape = (len(images), 1, *images.shape[2:])

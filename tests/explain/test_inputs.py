@@ -1,5 +1,6 @@
 """What does not fit is said before anything is drawn, with what to do about it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -113,6 +114,19 @@ def test_a_target_that_is_no_class(generator, classifier, images, target, messag
 def test_targets_may_be_of_any_whole_type(generator, classifier, images):
     queries = FastDiME(**FEW).queries(classifier, generator, images, torch.zeros(5, dtype=torch.int32))
     assert queries[0].target.dtype == torch.int64
+
+
+@pytest.mark.parametrize("made", [list, tuple, np.array, torch.tensor])
+def test_targets_of_rows_may_come_in_any_row(generator, images, made):
+    def three(images):
+        return torch.stack([images.amax((1, 2, 3)), images.mean((1, 2, 3)), -images.mean((1, 2, 3))], 1)
+
+    aims = [1, 2, 2, 1, 2]
+    queries = FastDiME(**FEW).queries(three, generator, images, made(aims))
+    assert [target for query in queries for target in query.target.tolist()] == aims
+    for few in ([1], [1, 2]):  # as many as a batch has
+        with pytest.raises(ValueError, match=f"target: expected one class per row, 5, got {len(few)}"):
+            FastDiME(**FEW).queries(three, generator, images, made(few))
 
 
 def test_a_target_that_already_holds(generator, classifier, images):
