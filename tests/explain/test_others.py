@@ -4,13 +4,19 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d, interpolate
 
+from causalcf.diffusion.codec import Codec
 from causalcf.diffusion.consensus import Consensus, blocks, consensus, unblocked
 from causalcf.diffusion.descent import Descent, OneStep, Term, stepwise
-from causalcf.diffusion.guidance import guided
+from causalcf.diffusion.guidance import NoGuidance, guided
 from causalcf.diffusion.solvers import DDIM, Explicit, move
 from causalcf.explain import ACE, LDCE, SCE, SCELiteHQ
+from causalcf.explain.explainer import Attempt
 from causalcf.explain.generators import Generator
+from causalcf.explain.queries import Query
+from causalcf.explain.repainting import repainted
+from causalcf.units import Units
 
 IDS = torch.arange(5)
 KINDS = {
@@ -109,6 +115,38 @@ def test_published_ace_depends_on_its_batch(generator, classifier, images):
     corrected = ACE(**{**options, "parity": None}, batch=5).explain(classifier, generator, images, ids=IDS)
     assert not torch.allclose(whole.counterfactuals, alone.counterfactuals, atol=1e-6)
     torch.testing.assert_close(corrected.counterfactuals, alone.counterfactuals, atol=1e-9, rtol=0)
+
+
+class Halved(Codec):
+    """Means of squares of two pixels."""
+
+    def encode(self, images):
+        return avg_pool2d(2 * images - 1, 2)
+
+    def decode(self, x):
+        return (interpolate(x, scale_factor=2) + 1) / 2
+
+
+def test_a_pixel_of_a_mask_is_repainted_with_the_codes_that_hold_it(generator, classifier, images):
+    generator.codec = Halved()
+    images = torch.cat([images, images], 3)[:3].repeat_interleave(2, 2)
+    where = torch.zeros_like(images, dtype=torch.bool)
+    where[0, 0, 5, 7] = where[1, 0, 2:6, 4:8] = True  # of the third row, nothing
+    levels, query = generator.levels(20), Query(classifier, images, None)
+
+    def painted(rows):
+        shown, units = images[rows], Units(IDS[rows], 0)
+        asked = Attempt(query, generator, shown, generator.codec.encode(shown), rows, units, 1.0, 0, torch.zeros(2, 3))
+        model = guided(generator.denoiser(levels), generator.nothing(len(rows)), NoGuidance())
+        return repainted(0.9 * shown, where[rows], asked, model, levels, 4, "small")
+
+    whole = painted(torch.arange(3))
+    assert torch.equal(whole != images, where)
+    for row in range(3):
+        torch.testing.assert_close(painted(torch.tensor([row]))[0], whole[row], atol=1e-12, rtol=0)
+    factual = generator.codec.encode(images)
+    free = generator.codec.decode(factual)
+    assert (whole - free)[where].abs().min() > 1e-6  # drawn anew, not the codes of the factual image
 
 
 def test_blocks_are_cut_and_put_together():
