@@ -180,6 +180,24 @@ def test_consensus_keeps_blocks_within_the_angle(size):
     assert 0 < share.mean() < 1
 
 
+def test_published_consensus_keeps_blocks_whose_angle_is_not_a_number():
+    generator = torch.Generator().manual_seed(0)
+    direction, gradient = (torch.randn(2, 3, 16, 16, generator=generator) for _ in range(2))
+    direction[0, :, 0, 0] = 0
+    gradient[1] = -direction[1]  # opposite, with cosines on either side of -1
+    cosine = (direction * gradient).sum(1, keepdim=True) / direction.norm(dim=1, keepdim=True)
+    expected = ~(torch.rad2deg((cosine / gradient.norm(dim=1, keepdim=True)).acos()) > 80)
+    found, share = consensus(direction, gradient, 80.0, lenient=True)
+    assert torch.equal(found[0], gradient[0] * expected[0])
+    assert expected[0, 0, 0, 0]
+    assert found[1].any()
+    assert share[1] < 1
+    strict, share = consensus(direction, gradient, 80.0)
+    assert not strict[0, :, 0, 0].any()
+    assert not strict[1].any()
+    assert share[1] == 0
+
+
 def test_the_cone_turns_blocks_to_its_edge():
     generator = torch.Generator().manual_seed(1)
     direction, gradient = (torch.randn(2, 4, 4, 4, generator=generator, dtype=torch.float64) for _ in range(2))
