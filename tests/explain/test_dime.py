@@ -52,6 +52,23 @@ def test_rows_do_not_depend_on_their_batch(kind, options, generator, classifier,
 
 
 @pytest.mark.parametrize(("kind", "options"), **BY_NAME)
+def test_a_classifier_is_asked_in_the_precision_of_the_images(kind, options, generator, classifier, images):
+    asked = set()
+
+    def seen(images):
+        asked.add(images.dtype)
+        return classifier(images)
+
+    kind(**FEW, **options).explain(seen, generator, images, ids=IDS)
+    assert asked == {torch.float64}
+    asked.clear()
+    generator.network.float()
+    generator.null = generator.null.float()
+    kind(**FEW, **options).explain(seen, generator, images.float(), ids=IDS)
+    assert asked == {torch.float32}
+
+
+@pytest.mark.parametrize(("kind", "options"), **BY_NAME)
 @pytest.mark.parametrize("parity", [None, "published"])
 def test_the_classifier_is_moved_towards_the_target(kind, options, parity, generator, classifier, images):
     explanation = kind(**{**FEW, "scales": (50.0,)}, **options, parity=parity).explain(
