@@ -116,6 +116,10 @@ class Explainer(ABC):
             if value is None or isinstance(value, bool | int | float | str | tuple)
         }
 
+    def leader(self, classifier: Any) -> Any:
+        """What gradients are taken of in the classifier's place: a surrogate of the explainer or of `Led`, or None."""
+        return getattr(self, "surrogate", None) or getattr(classifier, "surrogate", None)
+
     def explain(
         self,
         classifier: Any,
@@ -143,11 +147,13 @@ class Explainer(ABC):
         ids = unit_ids({"image": images}) if ids is None else ids
         if len(ids) != len(images):
             raise ValueError(f"ids: expected one per row, {len(images)}, got {len(ids)}")
-        parts = []
+        parts, about = [], {"method": type(self).__name__, **self.options()}
+        if (leader := self.leader(classifier)) is not None:
+            about["surrogate"] = getattr(leader, "__name__", type(leader).__name__)
         for number, query in enumerate(queries):
             index = slice(number * self.batch, (number + 1) * self.batch)
             shut = None if locked is None else locked[index]
-            parts.append(self._batch(query, generator, images[index], ids[index], shut))
+            parts.append(self._batch(query, generator, images[index], ids[index], shut, about))
         return Explanation.joined(parts)
 
     def queries(
@@ -172,7 +178,7 @@ class Explainer(ABC):
                 no tensor.
             FloatingPointError: logits, gradients or what the generator says are not finite.
         """
-        surrogate = getattr(self, "surrogate", None) or getattr(classifier, "surrogate", None)
+        surrogate = self.leader(classifier)
         refuse_images(images)
         refuse_other(generator)
         refuse_training(classifier, "classifier")
@@ -238,6 +244,7 @@ class Explainer(ABC):
         images: Tensor,
         ids: Tensor,
         locked: Tensor | None,
+        about: dict[str, Any],
     ) -> Explanation:
         began = time.perf_counter()
         if images.is_cuda:
@@ -267,7 +274,6 @@ class Explainer(ABC):
         memory = torch.full((len(images),), math.nan, dtype=torch.float64)
         if images.is_cuda:
             memory.fill_(torch.cuda.max_memory_allocated(images.device))
-        about = {"method": type(self).__name__, **self.options()}
         return Explanation(
             images,
             found,

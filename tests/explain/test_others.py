@@ -11,7 +11,7 @@ from causalcf.diffusion.consensus import Consensus, blocks, consensus, unblocked
 from causalcf.diffusion.descent import Descent, OneStep, Term, stepwise
 from causalcf.diffusion.guidance import NoGuidance, guided
 from causalcf.diffusion.solvers import DDIM, Explicit, move
-from causalcf.explain import ACE, LDCE, SCE, SCELiteHQ
+from causalcf.explain import ACE, LDCE, SCE, Led, SCELiteHQ, SmoothGrad, page
 from causalcf.explain.explainer import Attempt
 from causalcf.explain.generators import Generator
 from causalcf.explain.queries import Query
@@ -308,6 +308,9 @@ def test_a_surrogate_gives_the_gradients_and_the_classifier_the_word(generator, 
     misled = SCELiteHQ(surrogate=opposite, **options).explain(classifier, generator, images, ids=IDS)
     assert own.after.mean() > own.before.mean() > misled.after.mean()
     assert torch.equal(own.before, misled.before)
+    led = ACE(steps=20, depth=2, iterations=1).explain(Led(classifier, SmoothGrad(classifier)), generator, images)
+    assert [found.about.get("surrogate") for found in (own, misled, led)] == [None, "opposite", "SmoothGrad"]
+    assert "surrogate=&quot;SmoothGrad&quot;" in page(led)
 
 
 @pytest.mark.parametrize(
