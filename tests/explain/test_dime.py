@@ -197,6 +197,17 @@ def test_an_explanation_is_saved_and_loaded(tmp_path, generator, classifier, ima
         cf.explain.Explanation.load(tmp_path)
 
 
+def test_pictures_of_the_explanation_that_was_there_go(tmp_path, generator, classifier, images):
+    found = FastDiME(**FEW).explain(classifier, generator, images, ids=IDS)
+    found.save(tmp_path)
+    (tmp_path / "mine.png").touch()
+    found[1:3].save(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"1.png", "2.png", "mine.png"}
+    (tmp_path / "explanation.safetensors").write_bytes(b"cut short")
+    found[:1].save(tmp_path)
+    assert len(cf.explain.Explanation.load(tmp_path)) == 1
+
+
 def test_three_classes_and_one_label_of_many(generator, images):
     def three(images):
         means = images[..., :4].mean((1, 2, 3)), images[..., 4:].mean((1, 2, 3)), images.amax((1, 2, 3))
