@@ -32,14 +32,19 @@ def unblocked(vectors: Float[Tensor, "batch blocks entries"], size: int, like: I
 
 
 def consensus(
-    direction: Images, gradient: Images, angle: float, size: int = 1, overwrite: Overwrite = "zero"
+    direction: Images,
+    gradient: Images,
+    angle: float,
+    size: int = 1,
+    overwrite: Overwrite = "zero",
+    lenient: bool = False,
 ) -> tuple[Images, Float[Tensor, " batch"]]:
     r"""The parts of a gradient that point where a direction points, block by block.
 
     A block is kept if its angle to the same block of the direction is at most `angle`. The others become zero, or, by
     "cone", which is ours, the nearest vector within the angle, of the same length; published code has a cone of another
-    formula, which lengthens what it turns. A block without length on either side has no angle and is not kept. Source:
-    Farid et al., "LDCE" (2023), https://arxiv.org/abs/2310.06668.
+    formula, which lengthens what it turns. A block without length on either side has no angle and is not kept, unless
+    `lenient`. Source: Farid et al., "LDCE" (2023), https://arxiv.org/abs/2310.06668.
 
     Args:
         direction: of the generator, `e(c) - e(null)`.
@@ -47,6 +52,8 @@ def consensus(
         angle: in degrees.
         size: side of a block.
         overwrite: what happens to the other blocks; by "unconditional" they become zero, too.
+        lenient: keeps what published code finds no angle of: blocks without length, and those whose cosine rounding
+            takes beyond 1 or -1.
 
     Returns:
         The filtered gradient, and the share of the blocks that were kept.
@@ -56,6 +63,8 @@ def consensus(
     known = (lengths[0] > 0) & (lengths[1] > 0)
     cosine = (own * other).sum(2) / (lengths[0] * lengths[1]).clamp_min(1e-30)
     kept = known & (cosine.clamp(-1, 1) >= math.cos(math.radians(angle)) - 1e-12)
+    if lenient:
+        kept = kept | ~known | (cosine.abs() > 1)
     share = kept.double().mean(1)
     if overwrite != "cone":
         return unblocked(torch.where(kept[..., None], own, 0.0), size, gradient), share
@@ -87,6 +96,7 @@ class Consensus(Guidance):
         size: side of a block.
         overwrite: what happens to blocks that are not kept.
         watch: called with the level and the share of the blocks kept, per row.
+        lenient: see `consensus`.
     """
 
     condition: Tensor
@@ -98,6 +108,7 @@ class Consensus(Guidance):
     size: int = 1
     overwrite: Overwrite = "zero"
     watch: Callable[[int, Tensor], None] = field(default=lambda k, share: None)
+    lenient: bool = False
 
     @property
     def asks(self) -> int:  # noqa: D102
@@ -118,7 +129,7 @@ class Consensus(Guidance):
         (chosen,) = torch.autograd.grad(parts[0], step.x, retain_graph=True)
         (near,) = torch.autograd.grad(parts[1], step.x)
         direction = branches[0] - step.epsilon.detach()
-        kept, share = consensus(direction, sigma * chosen, self.angle, self.size, self.overwrite)
+        kept, share = consensus(direction, sigma * chosen, self.angle, self.size, self.overwrite, self.lenient)
         self.watch(step.k, share)
         length, whole = _length(direction), sigma * chosen if self.overwrite == "unconditional" else kept
         classes, distance = _shortened(kept, whole, length), _shortened(near, near, length)

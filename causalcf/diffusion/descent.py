@@ -64,12 +64,12 @@ class Term:
     def gradient(self, images: Images) -> Images:
         """Of the weighted sum over rows, which leaves every row its own."""
         with torch.enable_grad():
-            leaf = images.detach().float().requires_grad_()
+            leaf = images.detach().requires_grad_()
             values = self.loss(leaf)
             if values.shape != (len(images),):
                 raise ValueError(f"a loss gave shape {tuple(values.shape)} for {len(images)} rows; give one per row")
             (gradient,) = torch.autograd.grad(values.sum(), leaf)
-        return self.shape(self.weight * gradient.to(images))
+        return self.shape(self.weight * gradient)
 
 
 class Estimate(ABC):

@@ -19,13 +19,13 @@ Differs = Callable[[Images, Images, float, int], Where]  # images, factual ones,
 
 def dilated(mask: Where, size: int) -> Where:
     """Every pixel within a square of `size` pixels around one of the mask."""
-    _odd(size)
+    refuse_even(size)
     return functional.max_pool2d(mask.float(), size, stride=1, padding=size // 2) > 0
 
 
 def blurred(images: Images, size: int) -> Images:
     """Means over squares of `size` pixels, the border's of what lies inside."""
-    _odd(size)
+    refuse_even(size)
     return functional.avg_pool2d(images, size, stride=1, padding=size // 2, count_include_pad=False)
 
 
@@ -55,7 +55,8 @@ def largest(score: Float[Tensor, "batch 1 height width"], share: float, lots: Te
     return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, order, True).reshape(score.shape)
 
 
-def _odd(size: int) -> None:
+def refuse_even(size: int) -> None:
+    """Raise if a square of so many pixels has no middle."""
     if size < 1 or size % 2 == 0:
         raise ValueError(f"mask: expected an odd number of pixels, got {size}; write {max(1, size) | 1}")
 
@@ -166,7 +167,7 @@ class AdaptiveDual(Mask):
     def __post_init__(self) -> None:
         if not (0 < self.share <= 1 and 0 < self.inner <= 1):
             raise ValueError(f"AdaptiveDual: expected shares in (0, 1], got share={self.share}, inner={self.inner}")
-        _odd(self.dilation)
+        refuse_even(self.dilation)
 
     def begin(self) -> None:  # noqa: D102
         self._noisy = self._clean = None
@@ -250,7 +251,7 @@ def outstanding(images: Images, factual: Images, threshold: float, size: int, si
 
     The largest is that before the blur; where images are equal, nothing stands out. So it is in code of SCE.
     """
-    _odd(size)
+    refuse_even(size)
     difference = (images - factual).abs().sum(1, keepdim=True)
     place = torch.arange(size, device=images.device, dtype=images.dtype) - size // 2
     bell = (-0.5 * (place / sigma).square()).exp()

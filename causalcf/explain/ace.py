@@ -9,11 +9,12 @@ from torch import Tensor
 
 from causalcf.diffusion.ancestral import Ancestral, Variance
 from causalcf.diffusion.guidance import Model, NoGuidance, guided
-from causalcf.diffusion.masks import differing
+from causalcf.diffusion.masks import differing, refuse_even
 from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, Parity
+from causalcf.explain.inputs import refuse_unknown
 from causalcf.explain.queries import LossForm
 from causalcf.explain.repainting import repainted
 
@@ -61,6 +62,8 @@ class ACE(Explainer):
         seed: int = 0,
     ) -> None:
         super().__init__(scales, parity, batch, seed)
+        refuse_unknown("ACE", loss, variance)
+        refuse_even(dilation)
         if not 1 <= depth < steps or iterations < 1:
             raise ValueError(
                 f"ACE: expected 1 <= depth < steps and iterations >= 1, got {depth}, {steps}, {iterations}"

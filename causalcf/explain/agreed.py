@@ -14,13 +14,14 @@ from causalcf.diffusion.agreement import Agreement, Weights
 from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.descent import Loss, Term, tweedie
 from causalcf.diffusion.guidance import NoGuidance, Step, guided
-from causalcf.diffusion.masks import Fixed, Where, blurred, dilated, largest, moved
+from causalcf.diffusion.masks import Fixed, Where, blurred, dilated, largest, moved, refuse_even
 from causalcf.diffusion.pasting import Pasted
 from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, steps_back
 from causalcf.explain.generator import Generator
+from causalcf.explain.inputs import refuse_unknown
 from causalcf.explain.queries import LossForm, Query
 
 
@@ -74,6 +75,9 @@ class Agreed(Explainer):
         seed: int = 0,
     ) -> None:
         super().__init__(scales, None, batch, seed)
+        refuse_unknown("Agreed", loss)
+        refuse_even(dilation)
+        refuse_even(blur)
         if not 0 < strength <= 1 or not 0 < share <= 1 or threshold < 0 or looks < 1:
             raise ValueError(
                 "Agreed: expected strength and share in (0, 1], threshold >= 0 and looks >= 1, got "

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from causalcf.explain.explainer import Explainer
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generator import Generator
-from causalcf.explain.inputs import refuse_images, refuse_other
+from causalcf.explain.inputs import per_row, refuse_images, refuse_other
 from causalcf.explain.probe import alike, answers
 from causalcf.explain.queries import refuse_held
 from causalcf.rows import Dataset
@@ -82,7 +82,7 @@ def explain_all(
     plan = {
         "format": FORMAT,
         "explainer": {"method": type(explainer).__name__, **_lasting(explainer.options())},
-        "target": "one per row" if isinstance(target, Tensor) and target.ndim else target and int(target),
+        "target": "one per row" if images.each is not None else target and int(target),
         "answers": answers(explainer, classifier, generator, shown),
     }
     _refuse_other(path, json.loads(json.dumps(plan)))
@@ -133,10 +133,8 @@ class _Images:
             self.length, self.read = len(rows), rows.__getitem__
         if not self.length:
             raise ValueError("rows: expected at least one row, got none")
-        self.each = target if isinstance(target, Tensor) and target.ndim == 1 else None
-        if self.each is not None and len(self.each) != self.length:
-            raise ValueError(f"target: expected one class per row, {self.length}, got {len(self.each)}")
-        self.target = target
+        self.target = per_row(target, self.length)
+        self.each = self.target if isinstance(self.target, Tensor) and self.target.ndim == 1 else None
 
     def __len__(self) -> int:
         return self.length

@@ -18,7 +18,14 @@ from causalcf.diffusion.ancestral import Draw
 from causalcf.diffusion.masks import moved
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
-from causalcf.explain.inputs import refuse_features, refuse_images, refuse_other, refuse_training
+from causalcf.explain.inputs import (
+    per_row,
+    refuse_features,
+    refuse_images,
+    refuse_locked,
+    refuse_other,
+    refuse_training,
+)
 from causalcf.explain.probe import refuse_misfit
 from causalcf.explain.queries import Query, decided, probability, refuse_held
 from causalcf.units import Units, unit_ids
@@ -39,6 +46,7 @@ class Attempt:
         units: whose noise it is.
         scale: of the guidance.
         number: how many attempts these rows had before.
+        spent: evaluations of the generator's network, and gradients through it, of every row of the query.
         locked: places that earlier explanations of these rows changed, and this one may not.
     """
 
@@ -50,6 +58,7 @@ class Attempt:
     units: Units
     scale: float
     number: int
+    spent: Float[Tensor, "2 all"]
     locked: Bool[Tensor, "batch 1 height width"] | None = None
 
     def part(self, index: Int[Tensor, " some"]) -> Attempt:
@@ -57,6 +66,12 @@ class Attempt:
         units = Units(self.units.ids[index.to(self.units.ids.device)], self.units.seed)
         rows = {"images": self.images[index], "factual": self.factual[index], "rows": self.rows[index]}
         return replace(self, **rows, units=units, locked=None if self.locked is None else self.locked[index])
+
+    def book(self) -> None:
+        """Share what the generator counted since the last time evenly among these rows."""
+        counted = torch.tensor([[self.generator.forward], [self.generator.backward]])
+        self.spent[:, self.rows.cpu()] += counted / len(self.rows)
+        self.generator.count()
 
     def draw(self, name: str, fresh: bool = True) -> Draw:
         """Standard normal noise of each level, the rows' own; another in each attempt if fresh."""
@@ -101,6 +116,10 @@ class Explainer(ABC):
             if value is None or isinstance(value, bool | int | float | str | tuple)
         }
 
+    def leader(self, classifier: Any) -> Any:
+        """What gradients are taken of in the classifier's place: a surrogate of the explainer or of `Led`, or None."""
+        return getattr(self, "surrogate", None) or getattr(classifier, "surrogate", None)
+
     def explain(
         self,
         classifier: Any,
@@ -122,15 +141,19 @@ class Explainer(ABC):
             locked: places that must not change, where the method has masks that can be locked; see `diverse`.
         """
         queries = self.queries(classifier, generator, images, target)
+        if locked is not None:
+            refuse_locked(locked, images)
         refuse_held(torch.cat([query.predicted == query.target for query in queries]))
         ids = unit_ids({"image": images}) if ids is None else ids
         if len(ids) != len(images):
             raise ValueError(f"ids: expected one per row, {len(images)}, got {len(ids)}")
-        parts = []
+        parts, about = [], {"method": type(self).__name__, **self.options()}
+        if (leader := self.leader(classifier)) is not None:
+            about["surrogate"] = getattr(leader, "__name__", type(leader).__name__)
         for number, query in enumerate(queries):
             index = slice(number * self.batch, (number + 1) * self.batch)
             shut = None if locked is None else locked[index]
-            parts.append(self._batch(query, generator, images[index], ids[index], shut))
+            parts.append(self._batch(query, generator, images[index], ids[index], shut, about))
         return Explanation.joined(parts)
 
     def queries(
@@ -155,7 +178,7 @@ class Explainer(ABC):
                 no tensor.
             FloatingPointError: logits, gradients or what the generator says are not finite.
         """
-        surrogate = getattr(self, "surrogate", None) or getattr(classifier, "surrogate", None)
+        surrogate = self.leader(classifier)
         refuse_images(images)
         refuse_other(generator)
         refuse_training(classifier, "classifier")
@@ -163,9 +186,7 @@ class Explainer(ABC):
         if (perceptual := getattr(self, "perceptual", None)) is not None:
             refuse_training(perceptual, "perceptual")
             refuse_features(perceptual, images)
-        if isinstance(target, Tensor) and target.ndim == 1 and len(target) != len(images):
-            raise ValueError(f"target: expected one class per row, {len(images)}, got {len(target)}")
-        queries = []
+        target, queries = per_row(target, len(images)), []
         for start in range(0, len(images), self.batch):
             index = slice(start, start + self.batch)
             aim = target[index] if isinstance(target, Tensor) and target.ndim == 1 else target
@@ -223,6 +244,7 @@ class Explainer(ABC):
         images: Tensor,
         ids: Tensor,
         locked: Tensor | None,
+        about: dict[str, Any],
     ) -> Explanation:
         began = time.perf_counter()
         if images.is_cuda:
@@ -231,7 +253,7 @@ class Explainer(ABC):
         rows = torch.arange(len(images), device=images.device)
         found, where = images.clone(), torch.zeros_like(images[:, :1], dtype=torch.bool)
         scale, after = torch.zeros(len(images)), query.before.clone()
-        forward, backward = torch.zeros(len(images)), torch.zeros(len(images))
+        spent = torch.zeros(2, len(images))
         flipped: Bool[Tensor, " batch"] = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         for number, size in enumerate(self.scales):
             left = rows[~flipped]
@@ -240,21 +262,18 @@ class Explainer(ABC):
             generator.count()
             part = Units(ids[left.to(ids.device)], units.seed)
             shut = None if locked is None else locked[left]
-            answer, mask = self.attempt(
-                Attempt(query, generator, images[left], factual[left], left, part, size, number, shut)
-            )
+            asked = Attempt(query, generator, images[left], factual[left], left, part, size, number, spent, shut)
+            answer, mask = self.attempt(asked)
+            asked.book()
             found[left], where[left] = answer.clamp(0, 1).to(found), mask
             logits = query.logits(found[left])
             flipped[left] = decided(logits) == query.target[left]
             after[left] = probability(logits, query.target[left]).to(after)
             scale[left.cpu()] = size
-            forward[left.cpu()] += generator.forward / len(left)
-            backward[left.cpu()] += generator.backward / len(left)
         seconds = torch.full((len(images),), (time.perf_counter() - began) / len(images))
         memory = torch.full((len(images),), math.nan, dtype=torch.float64)
         if images.is_cuda:
             memory.fill_(torch.cuda.max_memory_allocated(images.device))
-        about = {"method": type(self).__name__, **self.options()}
         return Explanation(
             images,
             found,
@@ -265,8 +284,8 @@ class Explainer(ABC):
             flipped,
             where,
             scale,
-            forward,
-            backward,
+            spent[0],
+            spent[1],
             ids,
             seconds,
             memory,

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib.image
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -37,7 +38,7 @@ class Explanation:
         ids: which rows these are; with the seed they decide all noise.
         seconds: of the whole batch, per row.
         memory: of a GPU, the most that was held while the batch was explained, bytes; NaN elsewhere.
-        about: the method, its options and the seed.
+        about: the method, its options and the seed, and what its gradients were taken of, if not of the classifier.
     """
 
     images: Pictures
@@ -86,11 +87,13 @@ class Explanation:
         """Write numbers, and pictures as PNG files: factual, counterfactual and mask side by side, one per row.
 
         Args:
-            folder: is made, or written over.
+            folder: is made, or written over; pictures of the explanation that it held go.
             pictures: whether to write the PNG files.
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
+        for row in _held(path):
+            (path / f"{row}.png").unlink(missing_ok=True)
         save_file({name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}, path / NUMBERS)
         (path / ABOUT).write_text(json.dumps(self.about, indent=1) + "\n")
         if pictures:
@@ -110,3 +113,11 @@ class Explanation:
         tensors = load_file(path / NUMBERS)
         tensors.setdefault("memory", torch.full_like(tensors["seconds"], math.nan))  # was not written at first
         return cls(**tensors, about=json.loads((path / ABOUT).read_text()))
+
+
+def _held(folder: Path) -> list[int]:
+    """The ids of the explanation in a folder, if there is one."""
+    try:
+        return load_file(folder / NUMBERS)["ids"].tolist()
+    except (OSError, SafetensorError, KeyError):  # none, or a damaged one
+        return []

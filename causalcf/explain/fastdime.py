@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from causalcf.diffusion.descent import Estimate, Lagging, OneStep
-from causalcf.diffusion.masks import Difference, Everywhere, Fixed, Mask, differing
+from causalcf.diffusion.masks import Difference, Everywhere, Fixed, Mask, differing, refuse_even
 from causalcf.diffusion.schedule import Levels
 from causalcf.explain.explainer import Attempt
 from causalcf.explain.returning import Returning
@@ -43,6 +43,7 @@ class FastDiME(Returning):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        refuse_even(dilation)
         if masking not in ("self", "none", "2", "2+"):
             raise ValueError(f"FastDiME: expected masking 'self', 'none', '2' or '2+', got {masking!r}")
         if not 0 < threshold <= 1:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from causalcf.diffusion.ancestral import Variance
 from causalcf.explain.generator import Generator
+from causalcf.explain.queries import LossForm
 
 SLIP = 0.01  # by so much rounding may leave [0, 1]
 BRIGHT = 2.5  # beyond it are grey levels of 255, rather than sums of images
@@ -44,6 +46,48 @@ def _remedy(low: float, high: float) -> str:
     if low >= -1 - SLIP and high <= 1 + SLIP:
         return "write (images + 1) / 2 for images in [-1, 1]"
     return "undo the normalisation of channels, images * std + mean"
+
+
+def refuse_unknown(name: str, loss: Any, variance: Any = "small") -> None:
+    """Raise if a loss or a variance is none that there is.
+
+    Args:
+        name: of the explainer.
+        loss: of the classifier.
+        variance: of ancestral steps.
+    """
+    if loss not in get_args(LossForm):
+        raise ValueError(f"{name}: expected loss 'logit' or 'log-probability', got {loss!r}")
+    if variance not in get_args(Variance):
+        raise ValueError(f"{name}: expected variance 'small' or 'large', got {variance!r}")
+
+
+def per_row(target: Any, rows: int) -> Any:
+    """Targets of rows as a tensor, of a list or an array too; anything else as it is, for a query to judge.
+
+    Args:
+        target: of the user.
+        rows: how many there are.
+    """
+    try:
+        found = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        return target
+    if found.ndim == 1 and len(found) != rows:
+        raise ValueError(f"target: expected one class per row, {rows}, got {len(found)}")
+    return found if found.ndim else target
+
+
+def refuse_locked(locked: Any, images: Tensor) -> None:
+    """Raise if these are no places of the images."""
+    shape = (len(images), 1, *images.shape[2:])
+    if not isinstance(locked, Tensor):
+        raise TypeError(f"locked: expected a tensor of bool, of shape {shape}, got {type(locked).__name__}")
+    if locked.dtype != torch.bool or locked.shape != shape:
+        raise ValueError(
+            f"locked: expected bool of shape {shape}, got {locked.dtype} of shape {tuple(locked.shape)}; write "
+            "locked > 0 for numbers, locked[:, None] for masks without a channel"
+        )
 
 
 def refuse_other(generator: Any) -> None:

@@ -32,7 +32,8 @@ class LDCE(Explainer):
     about the image that the clean estimate decodes to, and its gradient goes through decoder and network; it counts
     where it points where the generator's `e(c) - e(null)` points. Source: https://arxiv.org/abs/2310.06668.
 
-    Published code noises one level higher than it steps back from. How many blocks were kept is logged at every step.
+    Published code noises one level higher than it steps back from, and keeps blocks whose angle is not a number, those
+    without length for example. How many blocks were kept is logged at every step.
 
     Args:
         steps: of the whole chain.
@@ -108,6 +109,7 @@ class LDCE(Explainer):
             self.block,
             self.overwrite,
             _told,
+            lenient=self.parity == "published",
         )
         model = guided(generator.denoiser(levels), generator.nothing(len(x)), guidance)
         x = generate(model, x, levels, DDIM(Explicit()), depth=self.depth)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from causalcf.diffusion.ancestral import Ancestral, Variance
 from causalcf.diffusion.guidance import Model
-from causalcf.diffusion.masks import Everywhere, Fixed, Where
+from causalcf.diffusion.masks import Fixed, Where
 from causalcf.diffusion.pasting import Pasted
 from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import noised
@@ -40,9 +40,10 @@ def repainted(
         name: of the noise.
     """
     codec, factual = attempt.generator.codec, attempt.factual
-    small = torch.nn.functional.interpolate(where.float(), factual.shape[2:]) > 0
+    size = (factual.shape[2], factual.shape[3])
+    small = torch.nn.functional.adaptive_max_pool2d(where.float(), size) > 0  # every place with a pixel of the mask
     steps = Ancestral(attempt.draw(f"{name}.step"), variance)
-    sampler = Pasted(steps, Fixed(small) if small.any() else Everywhere(), factual, attempt.draw(f"{name}.paste"))
+    sampler = Pasted(steps, Fixed(small), factual, attempt.draw(f"{name}.paste"))
     x = noised(codec.encode(images), attempt.draw(name)(depth), depth, levels)
     x = generate(model, sampler.pasted(x, depth, levels), levels, sampler, depth=depth)
     return torch.where(where, codec.decode(x).clamp(0, 1), attempt.images)

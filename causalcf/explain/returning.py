@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from causalcf.diffusion.ancestral import Ancestral, Variance
 from causalcf.diffusion.descent import Descent, Estimate, Term, ancestrally
@@ -17,6 +18,7 @@ from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import Sampler, noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, Parity
+from causalcf.explain.inputs import refuse_unknown
 from causalcf.explain.queries import LossForm
 
 Encoder = Callable[[Tensor], Tensor]
@@ -61,6 +63,7 @@ class Returning(Explainer):
     ) -> None:
         super().__init__(scales, parity, batch, seed)
         kind = type(self).__name__
+        refuse_unknown(kind, loss, variance)
         if not 2 <= depth < steps:
             raise ValueError(f"{kind}: expected 2 <= depth < steps, got depth={depth} of steps={steps}")
         if distance < 0 or perceptual_weight < 0:
@@ -141,6 +144,7 @@ class Returning(Explainer):
         where = mask.noisy
         if where is None:
             return codec.decode(x), torch.ones_like(attempt.images[:, :1], dtype=torch.bool)
+        where = interpolate(where.float(), attempt.images.shape[2:]) > 0
         return self.finished(codec.decode(x), attempt, where), where
 
     def stepped(self, sampler: Sampler, descent: Descent) -> Sampler:

@@ -11,11 +11,12 @@ from torch import Tensor
 from causalcf.diffusion.ancestral import Ancestral, Variance
 from causalcf.diffusion.descent import clipped
 from causalcf.diffusion.guidance import Model, NoGuidance, guided
-from causalcf.diffusion.masks import moved, outstanding
+from causalcf.diffusion.masks import moved, outstanding, refuse_even
 from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, Parity, steps_back
+from causalcf.explain.inputs import refuse_unknown
 from causalcf.explain.queries import LossForm, Query, probability
 from causalcf.explain.repainting import repainted
 
@@ -75,6 +76,8 @@ class SCE(Explainer):
         seed: int = 0,
     ) -> None:
         super().__init__(scales, parity, batch, seed)
+        refuse_unknown("SCE", loss, variance)
+        refuse_even(blur)
         if not 0 < strength < 1 or iterations < 1 or not 0 <= momentum < 1 or rate <= 0 or temperature <= 0:
             raise ValueError(
                 "SCE: expected strength in (0, 1), iterations >= 1, momentum in [0, 1), rate and temperature > 0, got "
@@ -113,6 +116,7 @@ class SCE(Explainer):
                 break
             part = attempt.part(left)
             gradient, filtered = self.slope(z[left], part, soft, number)
+            part.book()
             speed[left] = self.momentum * speed[left] + self.shortened(gradient) * free[left]
             z[left] = (z[left] - self.rate * speed[left]).clamp(0, 1)
             if self.parity == "published":
@@ -163,6 +167,6 @@ class SCE(Explainer):
         part = attempt.part(rows)
         where = outstanding(z[rows], part.images, self.threshold, self.blur) & free[rows]
         name = f"repaint.{number}"
-        return z.index_copy(
-            0, rows, repainted(z[rows], where, part, *self.chain(part), self.depth, self.variance, name)
-        )
+        painted = repainted(z[rows], where, part, *self.chain(part), self.depth, self.variance, name)
+        part.book()
+        return z.index_copy(0, rows, painted)

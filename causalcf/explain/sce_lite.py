@@ -11,12 +11,13 @@ from torch import Tensor
 
 from causalcf.diffusion.descent import Descent, Lagging, OneStep, Term, beyond, clipped, sparse, stepwise
 from causalcf.diffusion.guidance import guided
-from causalcf.diffusion.masks import Blurred, Mask, moved, outstanding
+from causalcf.diffusion.masks import Blurred, Mask, moved, outstanding, refuse_even
 from causalcf.diffusion.pasting import Pasted
 from causalcf.diffusion.schedule import FlowSchedule, Levels
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, Parity, steps_back
+from causalcf.explain.inputs import refuse_unknown
 from causalcf.explain.queries import LossForm
 
 
@@ -75,6 +76,8 @@ class SCELiteHQ(Explainer):
         seed: int = 0,
     ) -> None:
         super().__init__(scales, parity, batch, seed)
+        refuse_unknown("SCELiteHQ", loss)
+        refuse_even(blur)
         if not 0 < strength <= 1 or not 0 <= warmup < 1:
             raise ValueError(
                 f"SCELiteHQ: expected strength in (0, 1] and warmup in [0, 1), got {strength} and {warmup}"

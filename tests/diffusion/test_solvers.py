@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from causalcf.diffusion.ancestral import Ancestral, leverage, posterior, spread
 from causalcf.diffusion.guidance import ClassifierFree, NoGuidance, guided
 from causalcf.diffusion.multistep import Multistep
 from causalcf.diffusion.replay import Replay, residuals
 from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
+from causalcf.diffusion.schedule import FlowSchedule, Schedule
 from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint, Solver
 from causalcf.diffusion.trajectory import generate, invert
 from tests.diffusion.linear import LinearModel
@@ -119,3 +121,44 @@ def test_replay_leads_one_way_and_every_solver_both():
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="expected 0"):
         wrong()
+
+
+CHAINS = {"linear": Schedule(), "cosine": Schedule("cosine"), "flow": FlowSchedule(shift=1.0), "late": FlowSchedule()}
+
+
+@pytest.mark.parametrize("schedule", CHAINS.values(), ids=CHAINS)
+def test_ancestral_steps_reach_the_level_below(schedule):
+    """Given the true noise `e`, the mean is `alpha x0 + w e`, and `w^2` and the variance are that of the level."""
+    levels = schedule.levels(20).with_clean()
+    x0, e, g = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for k in range(1, levels.steps + 1):
+        alpha, sigma = levels.alpha[k - 1], levels.sigma[k - 1]
+        x = levels.alpha[k] * x0 + levels.sigma[k] * e
+        signal = levels.alpha[k] / alpha
+        beta = spread(levels, k, "large")
+        w = signal * sigma**2 / levels.sigma[k]
+        torch.testing.assert_close(posterior(x, e, k, levels), alpha * x0 + w * e)
+        torch.testing.assert_close(w**2 + spread(levels, k), sigma**2)
+        torch.testing.assert_close(signal**2 * sigma**2 + beta, levels.sigma[k] ** 2)
+        if isinstance(schedule, Schedule):
+            assert beta == pytest.approx(1 - signal.item() ** 2, rel=1e-9)
+        for variance in ("small", "large"):
+            pulled = posterior(x, e + leverage(levels, k, variance) * g, k, levels)
+            torch.testing.assert_close(posterior(x, e, k, levels) - pulled, spread(levels, k, variance) * g)
+
+
+@pytest.mark.parametrize("schedule", CHAINS.values(), ids=CHAINS)
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_ancestral_steps_lead_to_the_law_of_the_data(schedule, variance):
+    """Of normal data the best noise is known and linear, so that every step multiplies, and adds its variance."""
+    levels, data = schedule.levels(900).with_clean(), 0.04
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+
+    def model(x, k, rows):
+        return levels.sigma[k] * x / (levels.alpha[k] ** 2 * data + levels.sigma[k] ** 2)
+
+    found = levels.alpha[-1] ** 2 * data + levels.sigma[-1] ** 2
+    for k in range(levels.steps, 0, -1):
+        (mean,) = Ancestral(variance=variance).step(model, (one,), k, levels)
+        found = mean.item() ** 2 * found + (spread(levels, k, variance) if k > 1 else 0)
+    torch.testing.assert_close(found, torch.tensor(data, dtype=torch.float64), rtol=0.05, atol=0)

@@ -129,6 +129,9 @@ def test_further_explanations_keep_out_of_the_places_of_earlier_ones(told, class
         ({"block": 0}, "block >= 1"),
         ({"weights": (1.0, 2.0)}, r"write weights=\(1, 2, 0\)"),
         ({"weights": (1.0, -2.0, 0.0)}, "each >= 0"),
+        ({"dilation": 4}, "odd number of pixels, got 4"),
+        ({"blur": 2}, "odd number of pixels, got 2"),
+        ({"loss": "bce"}, "Agreed: expected loss 'logit' or 'log-probability', got 'bce'"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -203,6 +203,9 @@ def test_other_targets_are_refused(explainer, classifier, generator, rows, tmp_p
     aims = torch.tensor([1, 2, 1, 2, 1])
     found = asked(explainer, three, generator, rows, tmp_path, target=aims)
     assert found.target.tolist() == aims.tolist()
+    assert torch.equal(asked(explainer, three, generator, rows, tmp_path, target=aims.tolist()).target, aims)
+    with pytest.raises(ValueError, match="one class per row, 5, got 2"):
+        asked(explainer, three, generator, rows, tmp_path, target=[1, 2])
     with pytest.raises(ValueError, match="00000002-00000004 explains other images, ids or targets"):
         asked(explainer, three, generator, rows, tmp_path, target=torch.tensor([1, 2, 2, 2, 1]))
 

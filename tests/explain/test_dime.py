@@ -54,6 +54,23 @@ def test_rows_do_not_depend_on_their_batch(kind, options, generator, classifier,
 
 
 @pytest.mark.parametrize(("kind", "options"), **BY_NAME)
+def test_a_classifier_is_asked_in_the_precision_of_the_images(kind, options, generator, classifier, images):
+    asked = set()
+
+    def seen(images):
+        asked.add(images.dtype)
+        return classifier(images)
+
+    kind(**FEW, **options).explain(seen, generator, images, ids=IDS)
+    assert asked == {torch.float64}
+    asked.clear()
+    generator.network.float()
+    generator.null = generator.null.float()
+    kind(**FEW, **options).explain(seen, generator, images.float(), ids=IDS)
+    assert asked == {torch.float32}
+
+
+@pytest.mark.parametrize(("kind", "options"), **BY_NAME)
 @pytest.mark.parametrize("parity", [None, "published"])
 def test_the_classifier_is_moved_towards_the_target(kind, options, parity, generator, classifier, images):
     explanation = kind(**{**FEW, "scales": (50.0,)}, **options, parity=parity).explain(
@@ -202,6 +219,17 @@ def test_rows_of_an_explanation_are_chosen_where_each_column_is(generator, class
     assert index.places == ["meta"] * 2 + ["cpu"] * 12
 
 
+def test_pictures_of_the_explanation_that_was_there_go(tmp_path, generator, classifier, images):
+    found = FastDiME(**FEW).explain(classifier, generator, images, ids=IDS)
+    found.save(tmp_path)
+    (tmp_path / "mine.png").touch()
+    found[1:3].save(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"1.png", "2.png", "mine.png"}
+    (tmp_path / "explanation.safetensors").write_bytes(b"cut short")
+    found[:1].save(tmp_path)
+    assert len(cf.explain.Explanation.load(tmp_path)) == 1
+
+
 def test_three_classes_and_one_label_of_many(generator, images):
     def three(images):
         means = images[..., :4].mean((1, 2, 3)), images[..., 4:].mean((1, 2, 3)), images.amax((1, 2, 3))
@@ -224,6 +252,9 @@ def test_three_classes_and_one_label_of_many(generator, images):
         (FastDiME, {"masking": "3"}, "expected masking"),
         (MaskDiME, {"share": 0.0}, "expected shares in"),
         (MaskDiME, {"dilation": 4}, "expected an odd number of pixels, got 4; write 5"),
+        (FastDiME, {"dilation": 4}, "expected an odd number of pixels, got 4; write 5"),
+        (MaskDiME, {"loss": "bce"}, "MaskDiME: expected loss 'logit' or 'log-probability', got 'bce'"),
+        (DiME, {"variance": "learned"}, "DiME: expected variance 'small' or 'large', got 'learned'"),
     ],
 )
 def test_options_without_a_meaning_are_refused(kind, options, message):

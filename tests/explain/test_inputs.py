@@ -1,5 +1,6 @@
 """What does not fit is said before anything is drawn, with what to do about it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -161,6 +162,19 @@ def test_targets_may_be_of_any_whole_type(generator, classifier, images):
     assert queries[0].target.dtype == torch.int64
 
 
+@pytest.mark.parametrize("made", [list, tuple, np.array, torch.tensor])
+def test_targets_of_rows_may_come_in_any_row(generator, images, made):
+    def three(images):
+        return torch.stack([images.amax((1, 2, 3)), images.mean((1, 2, 3)), -images.mean((1, 2, 3))], 1)
+
+    aims = [1, 2, 2, 1, 2]
+    queries = FastDiME(**FEW).queries(three, generator, images, made(aims))
+    assert [target for query in queries for target in query.target.tolist()] == aims
+    for few in ([1], [1, 2]):  # as many as a batch has
+        with pytest.raises(ValueError, match=f"target: expected one class per row, 5, got {len(few)}"):
+            FastDiME(**FEW).queries(three, generator, images, made(few))
+
+
 def test_a_target_that_already_holds(generator, classifier, images):
     images = images.clone()
     images[[1, 4]] = images[[1, 4]].flip(-1)
@@ -175,6 +189,22 @@ def test_a_target_that_already_holds(generator, classifier, images):
 def test_as_many_targets_as_rows(generator, classifier, images, length):
     with pytest.raises(ValueError, match=f"one class per row, 5, got {length}"):
         FastDiME(**FEW).explain(classifier, generator, images, target=torch.zeros(length, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda shut: shut.float(), r"expected bool of shape \(5, 1, 8, 8\), got torch.float32 of .*write locked > 0"),
+        (lambda shut: shut[:, 0], r"got torch.bool of shape \(5, 8, 8\); .*locked\[:, None\]"),
+        (lambda shut: shut[:3], r"expected bool of shape \(5, 1, 8, 8\), got torch.bool of shape \(3, 1, 8, 8\)"),
+        (lambda shut: shut.tolist(), r"expected a tensor of bool, of shape \(5, 1, 8, 8\), got list"),
+    ],
+)
+def test_locked_places_that_are_none(generator, classifier, images, change, message):
+    shut = torch.zeros(5, 1, 8, 8, dtype=torch.bool)
+    for explainer in (SCE(steps=10), FastDiME(**FEW)):
+        with pytest.raises((ValueError, TypeError), match=f"locked: .*{message}"):
+            explainer.explain(classifier, generator, images, locked=change(shut))
 
 
 def test_a_generator_of_another_resolution_or_of_other_channels(classifier):

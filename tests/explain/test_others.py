@@ -4,13 +4,19 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d, interpolate
 
+from causalcf.diffusion.codec import Codec
 from causalcf.diffusion.consensus import Consensus, blocks, consensus, unblocked
 from causalcf.diffusion.descent import Descent, OneStep, Term, stepwise
-from causalcf.diffusion.guidance import guided
+from causalcf.diffusion.guidance import NoGuidance, guided
 from causalcf.diffusion.solvers import DDIM, Explicit, move
-from causalcf.explain import ACE, LDCE, SCE, SCELiteHQ
+from causalcf.explain import ACE, LDCE, SCE, Led, SCELiteHQ, SmoothGrad, page
+from causalcf.explain.explainer import Attempt
 from causalcf.explain.generators import Generator
+from causalcf.explain.queries import Query
+from causalcf.explain.repainting import repainted
+from causalcf.units import Units
 
 IDS = torch.arange(5)
 KINDS = {
@@ -52,6 +58,21 @@ def test_network_evaluations_are_those_of_the_cost_model(told, classifier, image
     early = SCE(steps=20, strength=0.15, iterations=4, rate=0.2).explain(classifier, told, images, ids=IDS)
     assert early.flipped.all()
     assert early.forward.mean() < 4 * 3
+
+
+@pytest.mark.parametrize("parity", [None, "published"])
+def test_what_a_row_of_sce_took_does_not_depend_on_its_batch(parity, generator, classifier, images):
+    images = images[:3].clone()
+    images[0, ..., :4] -= images[0, ..., :4].mean() - images[0, ..., 4:].mean() - 0.02  # is decided for early
+    options = {"steps": 20, "strength": 0.15, "iterations": 8, "rate": 0.05, "parity": parity}
+    options["threshold"] = 0.3 if parity else 0.01
+    whole = SCE(**options, batch=3).explain(classifier, generator, images, ids=IDS[:3])
+    alone = SCE(**options, batch=1).explain(classifier, generator, images, ids=IDS[:3])
+    assert len(set(alone.forward.tolist())) > 1
+    assert whole.forward.tolist() == alone.forward.tolist()
+    assert whole.backward.tolist() == alone.backward.tolist()
+    painted = whole.forward - whole.backward  # no gradient is taken through the repainting
+    assert painted.any() == bool(parity)
 
 
 def test_every_gradient_through_the_network_is_counted(generator, images):
@@ -96,6 +117,38 @@ def test_published_ace_depends_on_its_batch(generator, classifier, images):
     torch.testing.assert_close(corrected.counterfactuals, alone.counterfactuals, atol=1e-9, rtol=0)
 
 
+class Halved(Codec):
+    """Means of squares of two pixels."""
+
+    def encode(self, images):
+        return avg_pool2d(2 * images - 1, 2)
+
+    def decode(self, x):
+        return (interpolate(x, scale_factor=2) + 1) / 2
+
+
+def test_a_pixel_of_a_mask_is_repainted_with_the_codes_that_hold_it(generator, classifier, images):
+    generator.codec = Halved()
+    images = torch.cat([images, images], 3)[:3].repeat_interleave(2, 2)
+    where = torch.zeros_like(images, dtype=torch.bool)
+    where[0, 0, 5, 7] = where[1, 0, 2:6, 4:8] = True  # of the third row, nothing
+    levels, query = generator.levels(20), Query(classifier, images, None)
+
+    def painted(rows):
+        shown, units = images[rows], Units(IDS[rows], 0)
+        asked = Attempt(query, generator, shown, generator.codec.encode(shown), rows, units, 1.0, 0, torch.zeros(2, 3))
+        model = guided(generator.denoiser(levels), generator.nothing(len(rows)), NoGuidance())
+        return repainted(0.9 * shown, where[rows], asked, model, levels, 4, "small")
+
+    whole = painted(torch.arange(3))
+    assert torch.equal(whole != images, where)
+    for row in range(3):
+        torch.testing.assert_close(painted(torch.tensor([row]))[0], whole[row], atol=1e-12, rtol=0)
+    factual = generator.codec.encode(images)
+    free = generator.codec.decode(factual)
+    assert (whole - free)[where].abs().min() > 1e-6  # drawn anew, not the codes of the factual image
+
+
 def test_blocks_are_cut_and_put_together():
     x = torch.randn(2, 3, 4, 6)
     cut = blocks(x, 2)
@@ -125,6 +178,24 @@ def test_consensus_keeps_blocks_within_the_angle(size):
             kept += angle <= 80
         assert share[row] == kept / len(own)
     assert 0 < share.mean() < 1
+
+
+def test_published_consensus_keeps_blocks_whose_angle_is_not_a_number():
+    generator = torch.Generator().manual_seed(0)
+    direction, gradient = (torch.randn(2, 3, 16, 16, generator=generator) for _ in range(2))
+    direction[0, :, 0, 0] = 0
+    gradient[1] = -direction[1]  # opposite, with cosines on either side of -1
+    cosine = (direction * gradient).sum(1, keepdim=True) / direction.norm(dim=1, keepdim=True)
+    expected = ~(torch.rad2deg((cosine / gradient.norm(dim=1, keepdim=True)).acos()) > 80)
+    found, share = consensus(direction, gradient, 80.0, lenient=True)
+    assert torch.equal(found[0], gradient[0] * expected[0])
+    assert expected[0, 0, 0, 0]
+    assert found[1].any()
+    assert share[1] < 1
+    strict, share = consensus(direction, gradient, 80.0)
+    assert not strict[0, :, 0, 0].any()
+    assert not strict[1].any()
+    assert share[1] == 0
 
 
 def test_the_cone_turns_blocks_to_its_edge():
@@ -237,6 +308,9 @@ def test_a_surrogate_gives_the_gradients_and_the_classifier_the_word(generator, 
     misled = SCELiteHQ(surrogate=opposite, **options).explain(classifier, generator, images, ids=IDS)
     assert own.after.mean() > own.before.mean() > misled.after.mean()
     assert torch.equal(own.before, misled.before)
+    led = ACE(steps=20, depth=2, iterations=1).explain(Led(classifier, SmoothGrad(classifier)), generator, images)
+    assert [found.about.get("surrogate") for found in (own, misled, led)] == [None, "opposite", "SmoothGrad"]
+    assert "surrogate=&quot;SmoothGrad&quot;" in page(led)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +323,14 @@ def test_a_surrogate_gives_the_gradients_and_the_classifier_the_word(generator, 
         (lambda: SCELiteHQ(warmup=1.0), "warmup in"),
         (lambda: SCELiteHQ(limit=0.0), "expected rate and limit > 0"),
         (lambda: SCE(limit=-1.0), "expected threshold >= 0 and limit > 0, got 0.03 and -1.0"),
+        (lambda: ACE(dilation=4), "expected an odd number of pixels, got 4; write 5"),
+        (lambda: SCE(blur=4), "expected an odd number of pixels, got 4; write 5"),
+        (lambda: SCELiteHQ(blur=0), "expected an odd number of pixels, got 0; write 1"),
+        (lambda: ACE(loss="bce"), "ACE: expected loss 'logit' or 'log-probability', got 'bce'"),
+        (lambda: SCE(loss="bce"), "SCE: expected loss"),
+        (lambda: SCELiteHQ(loss="bce"), "SCELiteHQ: expected loss"),
+        (lambda: ACE(variance="learned"), "ACE: expected variance 'small' or 'large', got 'learned'"),
+        (lambda: SCE(variance="learned"), "SCE: expected variance"),
     ],
 )
 def test_options_without_a_meaning_are_refused(make, message):

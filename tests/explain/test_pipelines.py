@@ -14,7 +14,7 @@ from causalcf.diffusion.guidance import NoGuidance, guided
 from causalcf.diffusion.schedule import FlowSchedule, Schedule, Tabulated
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
-from causalcf.explain import LDCE, Agreed, MaskDiME, SCELiteHQ
+from causalcf.explain import LDCE, Agreed, FastDiME, MaskDiME, SCELiteHQ
 from causalcf.explain.generators import Generator, from_diffusers
 from causalcf.explain.pipelines import SUPPORTED
 
@@ -281,6 +281,28 @@ def test_explainers_run_and_rows_do_not_depend_on_their_batch(make, options, ask
     assert (whole.backward > 0).all() == (kind is LDCE)
     free = kind(**{**few, "scales": (1e-9,)}).explain(classifier, generator, images, ids=IDS)
     assert whole.after.mean() > free.after.mean()
+
+
+@pytest.mark.parametrize("parity", [None, "published"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((FastDiME, {"masking": masking, "threshold": 0.6, "dilation": 1}) for masking in ("self", "2", "2+")),
+        (MaskDiME, {"dilation": 1}),
+    ],
+)
+def test_masks_of_latents_are_shown_at_the_size_of_the_images(kind, options, parity, images):
+    generator = from_diffusers(double(ldm_pipeline))
+    few = {"steps": T, "depth": 3, "scales": (8.0,), "parity": parity, **options}
+    whole = kind(**few, batch=4).explain(classifier, generator, images, ids=IDS)
+    parts = kind(**few, batch=3).explain(classifier, generator, images, ids=IDS)
+    torch.testing.assert_close(whole.counterfactuals, parts.counterfactuals, atol=1e-7, rtol=0)
+    assert whole.mask.shape == (4, 1, 16, 16)
+    assert 0 < whole.mask.double().mean() < 1
+    assert torch.equal(whole.mask, whole.mask[..., ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3))
+    if (kind, parity) != (MaskDiME, "published"):  # whose result keeps the noise of the lowest level
+        kept = ~whole.mask.expand_as(images)
+        assert torch.equal(whole.counterfactuals[kept], images[kept])
 
 
 @pytest.mark.parametrize(
