@@ -141,7 +141,7 @@ def fit_mechanism(
     image = bool(mechanism.variable.shape)
     if len(train) < 2 and mechanism.learns and not image:
         raise ValueError(
-            f"{name}: expected at least 2 rows, got {len(train)}, in which {type(mechanism).__name__} finds no scale; "
+            f"{name}: expected at least 2 rows, got 1, in which its {type(mechanism).__name__} finds no scale; "
             "give the training rows"
         )
     data: Any = train if image else Columns(train.columns(needed))

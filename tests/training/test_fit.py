@@ -563,7 +563,7 @@ def test_parents_are_scaled_by_all_rows_and_few_images_are_read(tmp_path):
 
 def test_one_row_teaches_an_image_and_no_attribute(tmp_path):
     row = {name: value[:1] for name, value in make_rows().items()}
-    with pytest.raises(ValueError, match="a: expected at least 2 rows, got 1, in which Flow finds no scale"):
+    with pytest.raises(ValueError, match="a: expected at least 2 rows, got 1, in which its Flow finds no scale"):
         make_scm().fit(row, only=["a"], folder=tmp_path / "a", progress=False)
     make_scm().fit(row, only=["x"], folder=tmp_path / "x", progress=False).mechanism("x")
 
