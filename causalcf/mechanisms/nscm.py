@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -108,25 +108,33 @@ class NSCMDiffusion(LedDiffusion):
         read = self.projector.loss(x, timestep, z)
         return self._error(value, z, generator) + read + self.equations.loss(z) + self.equations.penalty(self.sparsity)
 
+    def act(self, noise: Noise, intervened: Collection[str]) -> Noise:
+        """The noise, and in "do" which factors were intervened on, for `predict` and `caused`.
+
+        Where it is left out they guess: a factor that is not where its equation and the factual noise put it was.
+        """
+        done = torch.tensor([name in intervened for name in self.parents], device=noise["u"].device)
+        return {**noise, "do": done.expand(len(noise["u"]), -1)}
+
     def caused(self, noise: Noise, parents: Parents) -> Bool[Tensor, "batch factor"]:
         """Which factors prediction leads through their equations: those with causes that were not intervened on.
 
         None of them if it leads `direct`.
         """
         target = self.features(parents, len(noise["u"]))
-        return self._caused({"f": target, **noise}["f"], target)
+        return self._caused({"f": target, **noise}, target)
 
     @torch.no_grad()
-    def _caused(self, factual: Tensor, target: Tensor) -> Tensor:
+    def _caused(self, noise: Noise, target: Tensor) -> Tensor:
         listens = (self.equations.adjacency().sum(1) > 0.5) & (not self.direct)
-        return listens & ~self.equations.intervened(factual, target)
+        return listens & ~(noise["do"] if "do" in noise else self.equations.intervened(noise["f"], target))
 
     def _pull(self, noise: Noise, parents: Parents, scale: Scale) -> Guidance:
         target = self.features(parents, len(noise["u"]))
-        factual: Tensor = {"f": target, **noise}["f"]
+        noise = {"f": target, **noise}
         with torch.no_grad():
-            own = factual - self.equations(factual)
-        through = self._caused(factual, target)
+            own = noise["f"] - self.equations(noise["f"])
+        through = self._caused(noise, target)
 
         def reads(x: Tensor, timestep: Tensor) -> Tensor:
             z = self.projector(x, timestep)

@@ -109,6 +109,7 @@ class Equations(nn.Module):
     ) -> Bool[Tensor, "batch factor"]:
         """Which standardised factors do not take the value that their equation gives with the factual noise.
 
+        A guess, for where it is not known what was done: values that another model gave seldom lie on these equations.
         A factor none of whose causes moved was intervened on whenever it moved itself. Of the others, those far from
         their equation were: the noise of an equation may be wide, so its spread is no measure of how far a value may
         be off, since interventions within it would be overlooked.

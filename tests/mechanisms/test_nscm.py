@@ -80,6 +80,81 @@ def test_an_intervention_within_the_noise_of_an_equation_is_seen(rows):
     assert found.tolist() == [[False, False, natural_] for natural_ in (True, False, False, True, True)]
 
 
+def test_known_interventions_are_not_guessed(rows):
+    image, parents = rows
+    mechanism = built()
+    with torch.no_grad():
+        mechanism.equations.last += 0.5
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    far, near = {**parents, "c": parents["c"] + 3}, {**parents, "c": parents["c"] + 1e-5}
+    assert not mechanism.caused(noise, far).any()
+    assert mechanism.caused(noise, near)[:, 2].all()
+    left, done = mechanism.act(noise, ["a"]), mechanism.act(noise, ["c"])
+    x, timestep = torch.randn(N, 1, 8, 8, dtype=torch.float64), torch.full((N,), 300)
+    read = mechanism.projector(x, timestep)
+    for other in (far, near):
+        assert mechanism.caused(left, other).tolist() == [[False, False, True]] * N
+        assert not mechanism.caused(done, other).any()
+        through, direct = (mechanism._guidance(known, other).parts[1].reads(x, timestep) for known in (left, done))
+        own = noise["f"] - mechanism.equations(noise["f"])
+        torch.testing.assert_close(through[:, 2], (mechanism.equations(read) + own)[:, 2])
+        assert torch.equal(direct, read)
+    assert not mechanism.but(direct=True).caused(left, far).any()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A model whose flows are not its equations, and which of its factors each prediction leads through these."""
+    torch.manual_seed(0)
+    numbers = {name: cf.Continuous() for name in "abmc"}
+    graph = cf.CausalGraph("a -> m -> c; b -> c; a, b, c -> image", **numbers, image=cf.Image(1, 8, 8))
+    known = {name: M.Gaussian(weights={cause: 1.0 for cause in graph.parents(name)}) for name in numbers}
+    scm = cf.SCM(graph, {**known, "image": M.NSCMDiffusion(widths=(8, 8), projector=(8, 8), steps=2)})
+    scm.mechanisms["image"].fitted = True
+    image, found = scm.mechanism("image"), []
+
+    def predict(noise, parents):
+        found.append(image.caused(noise, parents).tolist())
+        return torch.zeros(len(noise["u"]), 1, 8, 8)
+
+    monkeypatch.setattr(image, "predict", predict)
+    return scm, found
+
+
+READ, LED = [[False, False, False]], [[False, False, True]]
+ONE, OTHER = cf.do(c=1.0), cf.do(a=lambda pa: torch.zeros(N))
+
+
+@pytest.mark.parametrize(
+    ("plan", "again", "expected"),
+    [
+        ([OTHER], False, [LED]),
+        ([ONE], False, [READ]),
+        ([cf.do(c=cf.shift(0.0))], False, [READ]),
+        ([cf.do(c=lambda pa: pa["m"] + pa["b"])], False, [READ]),
+        ([cf.do(m=1.0)], False, [READ]),  # by way of it the others cause c
+        ([ONE, OTHER], False, [READ, READ]),
+        ([OTHER, ONE], False, [LED, READ]),
+        ([ONE, OTHER], True, [READ, LED]),
+    ],
+)
+def test_a_world_knows_what_was_intervened_on(asked, plan, again, expected, rows):
+    scm, found = asked
+    values = {"a": rows[1]["a"], "b": rows[1]["b"], "m": rows[1]["c"], "c": rows[1]["a"], "image": rows[0]}
+    worlds = cf.sequence(scm, {name: value.float() for name, value in values.items()}, plan, reabduct=again)
+    for world in worlds[1:]:
+        world["image"]
+    assert found == [rows_ * N for rows_ in expected]
+
+
+def test_samples_know_what_was_intervened_on(asked):
+    scm, found = asked
+    for model in (scm, scm.do(a=1.0), scm.do(c=1.0)):
+        model.sample(1)
+        model.to_pyro()(1)
+    assert found == [LED, LED, LED, LED, READ, READ]
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_caused_factor_is_led_through_its_equation_unless_it_was_intervened_on(kept, rows):
     image, parents = rows
