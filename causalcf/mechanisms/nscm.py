@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.led import Form, LedDiffusion, number
 from causalcf.networks.projector import Equations
 from causalcf.variables import Categorical
+
+log = logging.getLogger(__name__)
 
 
 class NSCMDiffusion(LedDiffusion):
@@ -34,8 +37,9 @@ class NSCMDiffusion(LedDiffusion):
 
     Args:
         structure: factor -> the factors it listens to, one that is not named listens to none. None takes the edges of
-            the SCM's graph, other edges than those are logged. "learned" learns soft gates under an acyclicity penalty,
-            which stay half open where equations have no noise: let `cf.discover` propose a graph instead.
+            the SCM's graph, other edges than those are logged. "learned" learns soft gates under an acyclicity penalty;
+            those that end more than half open are edges, see `graph`. They mostly end less than half open, with noise
+            in the equations or without, and then no factor has causes: let `cf.discover` propose a graph instead.
         by: what leads prediction, the "nscm", or the "parents" as in `SpatialDiffusion`, or "both": the generator is
             told the factors, and what it draws is led to them as well.
         scale: the form of `lambda_t`: "balanced" a priori by the norm of the Jacobian, "empirical" by that of the
@@ -108,6 +112,28 @@ class NSCMDiffusion(LedDiffusion):
         read = self.projector.loss(x, timestep, z)
         return self._error(value, z, generator) + read + self.equations.loss(z) + self.equations.penalty(self.sparsity)
 
+    @torch.no_grad()
+    def settle(self, value: Tensor, parents: Parents) -> None:  # noqa: D102
+        super().settle(value, parents)
+        if self.equations.learned and not any(self.graph().values()):
+            log.warning(
+                "NSCMDiffusion: no learned gate ended more than half open (the widest at %.2f), so every factor is "
+                "read and none led through an equation; give structure=cf.discover(rows).structure",
+                self.equations.adjacency().max(),
+            )
+
+    @torch.no_grad()
+    def graph(self) -> dict[str, list[str]]:
+        """Factor -> the factors it listens to: as given, or the learned gates that ended more than half open.
+
+        Example:
+            `cf.training.discovery.hamming(scm.mechanism("image").graph(), true)`
+        """
+        names, edges = list(self.parents), self.equations.edges() > 0
+        return {
+            name: [names[cause] for cause in heard.nonzero()[:, 0]] for name, heard in zip(names, edges, strict=True)
+        }
+
     def act(self, noise: Noise, intervened: Collection[str]) -> Noise:
         """The noise, and in "do" which factors were intervened on, for `predict` and `caused`.
 
@@ -126,19 +152,21 @@ class NSCMDiffusion(LedDiffusion):
 
     @torch.no_grad()
     def _caused(self, noise: Noise, target: Tensor) -> Tensor:
-        listens = (self.equations.adjacency().sum(1) > 0.5) & (not self.direct)
-        return listens & ~(noise["do"] if "do" in noise else self.equations.intervened(noise["f"], target))
+        edges = self.equations.edges()
+        listens = (edges > 0).any(1) & (not self.direct)
+        return listens & ~(noise["do"] if "do" in noise else self.equations.intervened(noise["f"], target, edges))
 
     def _pull(self, noise: Noise, parents: Parents, scale: Scale) -> Guidance:
         target = self.features(parents, len(noise["u"]))
         noise = {"f": target, **noise}
         with torch.no_grad():
-            own = noise["f"] - self.equations(noise["f"])
+            edges = self.equations.edges()
+            own = noise["f"] - self.equations(noise["f"], edges)
         through = self._caused(noise, target)
 
         def reads(x: Tensor, timestep: Tensor) -> Tensor:
             z = self.projector(x, timestep)
-            return torch.where(through, self.equations(z) + own, z)
+            return torch.where(through, self.equations(z, edges) + own, z)
 
         return Towards(
             reads, target, self.projector.spread, scale, self.limit, self.stop, self.probes, pulls=self.pulls

@@ -7,6 +7,7 @@ import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.diffusion.gradient import Balanced, Towards
 from causalcf.networks.projector import Equations
+from causalcf.training.discovery import hamming
 from causalcf.units import Units
 
 N = 5
@@ -374,6 +375,49 @@ def test_equations_learn_a_function_and_its_noise():
         optimiser.step()
     assert equations.spread()[2] < 0.2
     assert (equations(z)[:, 2] - torch.sin(z[:, 0]) * z[:, 1]).abs().mean() < 0.15
+
+
+@pytest.fixture
+def gates():
+    """A mechanism whose gates ended as `sigmoid`, none of them shut."""
+    mechanism = built(structure="learned")
+    opening = torch.tensor([[0.3, 0.2, 0.3], [0.4, 0.3, 0.3], [0.9, 0.3, 0.3]]).double()
+    with torch.no_grad():
+        mechanism.equations.gates.copy_(opening.logit())
+        mechanism.equations.last += 0.5
+    return mechanism
+
+
+def test_gates_more_than_half_open_are_edges(gates, rows):
+    image, parents = rows
+    assert gates.graph() == {"a": [], "b": [], "c": ["a"]}
+    assert hamming(gates.graph(), {"c": ["a", "b"]}) == 1
+    assert built().graph() == {"a": [], "b": [], "c": ["a", "b"]}
+    assert (gates.equations.adjacency().sum(1) > 0.5).all()  # roots hear as much in all
+    noise = gates.abduct(image, parents, UNITS, "x")
+    assert gates.caused(noise, parents).tolist() == [[False, False, True]] * N
+    pull = gates._guidance(noise, parents).parts[1]
+    x, timestep = torch.randn(N, 1, 8, 8, dtype=torch.float64), torch.full((N,), 300)
+    z = gates.projector(x, timestep)
+    expected = pull.reads(x, timestep)
+    assert torch.equal(expected[:, :2], z[:, :2])
+    with torch.no_grad():
+        gates.equations.gates[2, 1:] = -1e9  # what is no edge is not heard
+    torch.testing.assert_close(gates._guidance(noise, parents).parts[1].reads(x, timestep), expected)
+
+
+def test_no_edge_is_said_once_after_fitting(gates, rows, caplog):
+    gates.settle(*rows)
+    assert not caplog.records
+    with torch.no_grad():
+        gates.equations.gates.fill_(-1.0)
+    gates.settle(*rows)
+    assert len(caplog.records) == 1
+    assert "no learned gate ended more than half open (the widest at 0.27)" in caplog.text
+    assert not any(gates.graph().values())
+    caplog.clear()
+    built(structure={}).settle(*rows)
+    assert not caplog.records
 
 
 def test_cycles_are_counted():
