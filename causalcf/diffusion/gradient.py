@@ -55,21 +55,34 @@ class Scale(ABC):
 
 
 @dataclass(frozen=True)
-class Constant(Scale):
+class Sized(Scale):
+    """A form of the scale, times a size.
+
+    Args:
+        size: the multiplier, finite and not negative.
+    """
+
+    size: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.size < math.inf:
+            raise ValueError(f"{type(self).__name__}: expected a finite size >= 0, got {self.size!r}")
+
+
+@dataclass(frozen=True)
+class Constant(Sized):
     """The same at every level.
 
     Args:
         size: lambda.
     """
 
-    size: float = 1.0
-
     def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
         return torch.full_like(slope.length, self.size)
 
 
 @dataclass(frozen=True)
-class Empirical(Scale):
+class Empirical(Sized):
     r"""The pull has the variance of the noise: `lambda_t = size sigma_t sqrt(d) / |g_t|`.
 
     Its length does not depend on how far the target is: it needs a tolerance within which it stops.
@@ -78,14 +91,12 @@ class Empirical(Scale):
         size: kappa, a multiplier.
     """
 
-    size: float = 1.0
-
     def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
         return self.size * slope.sigma * math.sqrt(slope.dimensions) / slope.length
 
 
 @dataclass(frozen=True)
-class Balanced(Scale):
+class Balanced(Sized):
     r"""The pull is expected to have the variance of the noise: `lambda_t = size sigma_t sqrt(d) / |J_t|_F`.
 
     A residual of unit variance in every factor gives a gradient of variance `|J|_F^2 / d`. As that does not look at
@@ -95,8 +106,6 @@ class Balanced(Scale):
         size: kappa, a multiplier.
     """
 
-    size: float = 1.0
-
     def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
         if slope.jacobian is None:
             raise TypeError("Balanced needs the Jacobian of a representation; use Empirical or Constant here")
@@ -104,7 +113,7 @@ class Balanced(Scale):
 
 
 @dataclass(frozen=True)
-class Ancestral(Scale):
+class Ancestral(Sized):
     r"""The shift `lambda_t Sigma_t g_t` of an ancestral step's mean has the variance of the noise, whatever `Sigma_t`.
 
     Given as the change of predicted noise that shifts a deterministic step by as much.
@@ -112,8 +121,6 @@ class Ancestral(Scale):
     Args:
         size: kappa, a multiplier.
     """
-
-    size: float = 1.0
 
     def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
         shift = self.size * slope.sigma * math.sqrt(slope.dimensions) / slope.length
@@ -155,6 +162,13 @@ class Ascent(Guidance):
     scale: Scale
     limit: float
     pulls: Pulls | None
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0:
+            raise ValueError(
+                f"{type(self).__name__}: expected limit > 0, math.inf for none, got {self.limit!r}; a scale of size 0 "
+                "does not pull"
+            )
 
     @property
     def remedy(self) -> str:  # noqa: D102
@@ -214,6 +228,15 @@ class Towards(Ascent):
     seed: int = 0
     pulls: Pulls | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"Towards: expected a finite tolerance >= 0, got {self.tolerance!r}")
+        if not isinstance(self.probes, int) or self.probes < 0:
+            raise ValueError(
+                f"Towards: expected a whole number probes >= 0, got {self.probes!r}; 0 computes the norm itself"
+            )
+
     def _slope(self, x: Tensor, timestep: Tensor) -> tuple[Images, PerRow | None]:
         if len(self.target) != len(x):
             raise ValueError(f"Towards: {len(self.target)} targets for {len(x)} rows; generate all rows at once")
@@ -221,7 +244,13 @@ class Towards(Ascent):
         spread = spread.detach()
         with torch.enable_grad():
             leaf = x.detach().to(spread.dtype).requires_grad_()
-            z = self.reads(leaf, timestep) / spread
+            z = self.reads(leaf, timestep)
+            if self.target.shape != z.shape:
+                raise ValueError(
+                    f"Towards: expected targets of the shape that is read, {tuple(z.shape)}, got "
+                    f"{tuple(self.target.shape)}; give one per row and factor, nan for what is free"
+                )
+            z = z / spread
         finite("what reads the factors", z.detach(), x, timestep)
         miss = self.target.to(z) / spread - z.detach()
         pulls = miss.isfinite() & (miss.abs() > self.tolerance)
