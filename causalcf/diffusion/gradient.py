@@ -17,6 +17,7 @@ from causalcf.diffusion.guidance import Guidance, Step
 Representation = Callable[[Tensor, Tensor], Tensor]  # (x, timestep) -> (B, K)
 Likelihood = Callable[[Tensor, Tensor], Tensor]  # (x, timestep) -> (B,)
 PerRow = Float[Tensor, " batch"]
+LENGTH = 1_000_003  # more than any schedule's, so that seeds and training steps do not meet
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class Towards(Ascent):
         limit: the longest `lambda_t g_t`, in standard deviations of the level's noise.
         tolerance: misses below it, in spreads, do not pull.
         probes: random vectors that estimate the Jacobian's norm; 0 takes all K rows of it.
-        seed: of the probes, which are the same for all rows.
+        seed: of the probes, which are others at each level; one for all rows, or one per row, shape `(B,)`.
         pulls: where it is added up how long they were, and what they cost.
     """
 
@@ -225,7 +226,7 @@ class Towards(Ascent):
     limit: float = 3.0
     tolerance: float = 0.0
     probes: int = 0
-    seed: int = 0
+    seed: int | Tensor = 0
     pulls: Pulls | None = None
 
     def __post_init__(self) -> None:
@@ -257,7 +258,7 @@ class Towards(Ascent):
         miss = torch.where(pulls, miss, 0.0)
         width = z.shape[1]
         if isinstance(self.scale, Balanced):
-            vectors = torch.cat([miss[None], self._probes(width, len(x), z)])
+            vectors = torch.cat([miss[None], self._probes(width, timestep, z)])
         else:
             vectors = miss[None]
         (rows,) = torch.autograd.grad(z, leaf, vectors, is_grads_batched=True)
@@ -270,13 +271,17 @@ class Towards(Ascent):
         square = rows[1:].flatten(2).square().sum(2)
         return rows[0], (square.mean(0) if self.probes else square.sum(0)).sqrt()
 
-    def _probes(self, width: int, count: int, like: Tensor) -> Tensor:
+    def _probes(self, width: int, timestep: Tensor, like: Tensor) -> Tensor:
         """Vectors v, with which the norms of `J^T v` give that of J: all unit vectors, or random signs."""
         if not self.probes:
-            return torch.eye(width, dtype=like.dtype, device=like.device)[:, None].expand(-1, count, -1)
-        generator = torch.Generator().manual_seed(self.seed)
-        signs = torch.randint(2, (self.probes, 1, width), generator=generator) * 2 - 1
-        return signs.to(like).expand(-1, count, -1)
+            return torch.eye(width, dtype=like.dtype, device=like.device)[:, None].expand(-1, len(timestep), -1)
+        generator = torch.Generator()
+        seeds = torch.as_tensor(self.seed).expand(len(timestep)).tolist()
+        rows = []
+        for seed, level in zip(seeds, timestep.tolist(), strict=True):
+            generator.manual_seed((seed * LENGTH + int(level)) % 2**32)
+            rows.append(torch.randint(2, (self.probes, width), generator=generator))
+        return (2 * torch.stack(rows, 1) - 1).to(like)
 
 
 @dataclass(frozen=True)

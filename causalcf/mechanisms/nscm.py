@@ -47,7 +47,8 @@ class NSCMDiffusion(LedDiffusion):
         size: its multiplier.
         limit: the longest pull, in standard deviations of the level's noise.
         stop: misses below it, in spreads of the projector's error, do not pull.
-        probes: random vectors that estimate the Jacobian's norm; 0 computes it.
+        probes: random vectors that estimate the Jacobian's norm, others in each row and at each level, which the noise
+            of the row decides; 0 computes the norm.
         projector: channels of the projector after each halving of the resolution.
         hidden: width of the networks of the equations.
         sparsity: price of an edge where the structure is learned.
@@ -168,6 +169,8 @@ class NSCMDiffusion(LedDiffusion):
             z = self.projector(x, timestep)
             return torch.where(through, self.equations(z, edges) + own, z)
 
+        drawn = noise["e" if "e" in noise else "u"].flatten(1)[:, 0].double()
+        seed = (2**24 * drawn).round().long()  # what rounds otherwise in another batch is the same row
         return Towards(
-            reads, target, self.projector.spread, scale, self.limit, self.stop, self.probes, pulls=self.pulls
+            reads, target, self.projector.spread, scale, self.limit, self.stop, self.probes, seed, self.pulls
         )

@@ -112,6 +112,23 @@ def test_probes_estimate_the_norm_without_bias():
     torch.testing.assert_close(torch.stack(squares).mean(0), exact.square(), rtol=0.1, atol=0)
 
 
+def test_probes_are_others_at_each_level_and_in_each_row():
+    def norms(seed, level, rows=slice(0, B)):
+        pull = towards(Balanced(), wanted=target()[rows], probes=1, seed=seed)
+        return pull._slope(step().x[rows], torch.full((B,), level)[rows])[1]
+
+    exact, seeds = norms(0, 0).new_tensor(float((Linear().a / SPREAD).norm())), torch.arange(B)
+    for found in (
+        torch.stack([norms(0, level)[0] for level in range(0, 1000, 4)]),
+        torch.cat([norms(seeds + B * k, 7) for k in range(40)]),
+    ):
+        torch.testing.assert_close(found.square().mean().sqrt(), exact, rtol=0.1, atol=0)
+        assert len(found.round(decimals=6).unique()) == 2 ** (K - 1)
+    assert torch.equal(norms(0, 7), norms(0, 7))
+    assert len(norms(0, 7).round(decimals=6).unique()) == 1
+    torch.testing.assert_close(norms(seeds[2:4], 7, slice(2, 4)), norms(seeds, 7)[2:4])
+
+
 @pytest.mark.parametrize("scale", [Constant(), Empirical(), Balanced(), Ancestral()])
 def test_a_pull_costs_one_forward_and_one_backward_pass(scale):
     reads = Linear()

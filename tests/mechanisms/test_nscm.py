@@ -291,6 +291,29 @@ def test_pulls_cut_short_are_counted_and_said(rows, caplog):
     assert "lower size" in caplog.text
 
 
+def test_probes_belong_to_the_unit(rows):
+    image, parents = rows
+    mechanism = built(probes=1, size=0.3)
+    other = {**parents, "a": parents["a"] + 1}
+
+    def asked(seed, row=slice(0, N)):
+        noise = mechanism.abduct(
+            image[row], {k: v[row] for k, v in parents.items()}, Units(torch.arange(N)[row], seed), "x"
+        )
+        given = {k: v[row] for k, v in other.items()}
+        pull = mechanism._guidance(noise, given).parts[1]
+        assert len(set(pull.seed.tolist())) == len(pull.seed)
+        return pull.seed, mechanism.predict(noise, given)
+
+    seeds, whole = asked(0)
+    part = asked(0, slice(2, 4))
+    assert torch.equal(part[0], seeds[2:4])
+    torch.testing.assert_close(part[1], whole[2:4])
+    assert not (asked(1)[0] == seeds).any()
+    drawn = mechanism.noise(UNITS, "x")
+    assert torch.equal(mechanism._guidance(drawn, other).parts[1].seed, mechanism._guidance(drawn, other).parts[1].seed)
+
+
 def shifted(generator):
     generator.features.mean[1] += 0.5
     return generator
