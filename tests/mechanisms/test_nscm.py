@@ -473,12 +473,22 @@ def test_cycles_are_counted():
         ({"size": -1.0}, "expected a finite size >= 0"),
         ({"size": float("nan")}, "expected a finite size >= 0"),
         ({"size": float("inf")}, "expected a finite size >= 0"),
+        (
+            {"inversion": "guided"},
+            "inversion='guided' is of a generator .* by='nscm' tells it nothing; take inversion='condition'",
+        ),
+        ({"reference": "factual"}, "reference='factual' is of a generator that is told .* take reference='null'"),
         ({"omega": 2.0}, "omega=2.0 is of by='parents'"),
     ],
 )
 def test_what_cannot_work_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         built(**options)
+
+
+@pytest.mark.parametrize("by", ["parents", "both"])
+def test_a_generator_that_is_told_may_be_guided(by):
+    assert built(by=by, omega=2.0, inversion="guided").but(inversion="condition", reference="factual").omega == 2
 
 
 @pytest.mark.parametrize(
