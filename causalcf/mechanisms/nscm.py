@@ -21,6 +21,8 @@ from causalcf.variables import Categorical
 
 log = logging.getLogger(__name__)
 
+ENDLESS = ("empirical", "ancestral")  # forms of the scale whose pull is as long near the target as far from it
+
 
 class NSCMDiffusion(LedDiffusion):
     r"""A diffusion model led to its counterfactual by a projector and structural equations of the factors.
@@ -46,7 +48,8 @@ class NSCMDiffusion(LedDiffusion):
             gradient, "ancestral" by the step's variance, or "constant".
         size: its multiplier.
         limit: the longest pull, in standard deviations of the level's noise.
-        stop: misses below it, in spreads of the projector's error, do not pull.
+        stop: misses below it, in spreads of the projector's error, do not pull. None is 0.5 for "empirical" and
+            "ancestral", whose pulls do not die out near the target, and 0 for the others, whose pulls do.
         probes: random vectors that estimate the Jacobian's norm, others in each row and at each level, which the noise
             of the row decides; 0 computes the norm.
         projector: channels of the projector after each halving of the resolution.
@@ -67,7 +70,7 @@ class NSCMDiffusion(LedDiffusion):
         scale: Form = "balanced",
         size: float = 1.0,
         limit: float = 3.0,
-        stop: float = 0.0,
+        stop: float | None = None,
         probes: int = 0,
         projector: Sequence[int] = (32, 64, 64),
         hidden: int = 32,
@@ -77,7 +80,8 @@ class NSCMDiffusion(LedDiffusion):
         **options: Any,
     ) -> None:
         super().__init__(by, scale, size, limit, projector, null_probability, **options)
-        for name, value in {"stop": stop, "sparsity": sparsity}.items():
+        self.stop, self.tolerated = stop, stop if stop is not None else 0.5 if scale in ENDLESS else 0.0
+        for name, value in {"stop": self.tolerated, "sparsity": sparsity}.items():
             if not (number(value) and 0 <= value < math.inf):
                 raise ValueError(f"NSCMDiffusion: expected 0 <= {name} < inf, got {value!r}")
         for name, value, least in (("probes", probes, 0), ("hidden", hidden, 1)):
@@ -86,7 +90,7 @@ class NSCMDiffusion(LedDiffusion):
         self.structure: structures.Structure = structures.given("NSCMDiffusion", structure)
         if not isinstance(direct, bool):
             raise ValueError(f"NSCMDiffusion: expected direct to be True or False, got {direct!r}")
-        self.stop, self.probes, self.hidden, self.sparsity = stop, probes, hidden, sparsity
+        self.probes, self.hidden, self.sparsity = probes, hidden, sparsity
         self.direct = direct
 
     def config(self) -> dict[str, Any]:  # noqa: D102
@@ -172,5 +176,5 @@ class NSCMDiffusion(LedDiffusion):
         drawn = noise["e" if "e" in noise else "u"].flatten(1)[:, 0].double()
         seed = (2**24 * drawn).round().long()  # what rounds otherwise in another batch is the same row
         return Towards(
-            reads, target, self.projector.spread, scale, self.limit, self.stop, self.probes, seed, self.pulls
+            reads, target, self.projector.spread, scale, self.limit, self.tolerated, self.probes, seed, self.pulls
         )

@@ -359,6 +359,25 @@ def test_a_fit_measures_the_spreads_it_ends_with(rows):
     assert found.abs().min() > 0
 
 
+@pytest.mark.parametrize(
+    ("scale", "stop"), [("empirical", 0.5), ("ancestral", 0.5), ("balanced", 0.0), ("constant", 0.0)]
+)
+def test_pulls_that_do_not_die_out_stop(scale, stop, rows):
+    image, parents = rows
+    mechanism = built(scale=scale)
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+
+    def tolerance(made):
+        return made._guidance(noise, parents).parts[1].tolerance
+
+    assert tolerance(mechanism) == tolerance(built().but(scale=scale)) == stop
+    assert mechanism.config()["stop"] is None
+    saved = mechanism.but(stop=0.0)
+    assert tolerance(saved) == tolerance(saved.but(size=0.5)) == 0
+    assert saved.config()["stop"] == 0
+    assert tolerance(mechanism.but(stop=0.3)) == 0.3
+
+
 def test_told_and_led_it_is_pulled_from_what_it_is_told(rows):
     image, parents = rows
     other = {name: value + 1 for name, value in parents.items()}
