@@ -17,7 +17,7 @@ from causalcf.assignments import Node, Replace
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, do
 from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
-from causalcf.mechanisms.structure import placed
+from causalcf.mechanisms.structure import intervened, placed
 from causalcf.rows import Dataset, Table
 from causalcf.training.fit import fit_mechanism
 from causalcf.units import Units, unit_ids
@@ -309,6 +309,7 @@ class SCM(nn.Module):
                 zero = torch.zeros(shape, device=self.device, dtype=torch.float64)
                 noise[site] = pyro.sample(f"{name}.{site}", dist.Normal(zero, zero + 1).to_event(len(shape)))
             noise = {site: u.expand(rows, *mechanism.noise_shapes()[site]) for site, u in noise.items()}
+            noise = mechanism.act(noise, intervened(self.graph, name, self.actions))
             return pyro.deterministic(name, mechanism.predict(noise, parents), event_dim=len(variable.shape))
 
         if name not in self.actions:

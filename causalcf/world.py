@@ -12,6 +12,7 @@ from torch import Tensor
 from causalcf.assignments import Intervention, Node
 from causalcf.interventions import Do, do
 from causalcf.mechanisms.base import Noise
+from causalcf.mechanisms.structure import intervened
 from causalcf.units import Units
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ class World(Mapping[str, Tensor]):
         parents = {parent: self[parent] for parent in self.scm.graph.parents(name)}
 
         def natural() -> Tensor:
-            return self.scm.mechanism(name).predict(self.noise[name], parents)
+            mechanism = self.scm.mechanism(name)
+            noise = mechanism.act(self.noise[name], intervened(self.scm.graph, name, self.actions))
+            return mechanism.predict(noise, parents)
 
         if name not in self.actions:
             return _finite(name, {"value": natural()}, "predicted value")["value"]

@@ -17,6 +17,7 @@ from causalcf.diffusion.guidance import Guidance, Step
 Representation = Callable[[Tensor, Tensor], Tensor]  # (x, timestep) -> (B, K)
 Likelihood = Callable[[Tensor, Tensor], Tensor]  # (x, timestep) -> (B,)
 PerRow = Float[Tensor, " batch"]
+LENGTH = 1_000_003  # more than any schedule's, so that seeds and training steps do not meet
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,34 @@ class Scale(ABC):
 
 
 @dataclass(frozen=True)
-class Constant(Scale):
+class Sized(Scale):
+    """A form of the scale, times a size.
+
+    Args:
+        size: the multiplier, finite and not negative.
+    """
+
+    size: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.size < math.inf:
+            raise ValueError(f"{type(self).__name__}: expected a finite size >= 0, got {self.size!r}")
+
+
+@dataclass(frozen=True)
+class Constant(Sized):
     """The same at every level.
 
     Args:
         size: lambda.
     """
 
-    size: float = 1.0
-
     def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
         return torch.full_like(slope.length, self.size)
 
 
 @dataclass(frozen=True)
-class Empirical(Scale):
+class Empirical(Sized):
     r"""The pull has the variance of the noise: `lambda_t = size sigma_t sqrt(d) / |g_t|`.
 
     Its length does not depend on how far the target is: it needs a tolerance within which it stops.
@@ -78,14 +92,12 @@ class Empirical(Scale):
         size: kappa, a multiplier.
     """
 
-    size: float = 1.0
-
     def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
         return self.size * slope.sigma * math.sqrt(slope.dimensions) / slope.length
 
 
 @dataclass(frozen=True)
-class Balanced(Scale):
+class Balanced(Sized):
     r"""The pull is expected to have the variance of the noise: `lambda_t = size sigma_t sqrt(d) / |J_t|_F`.
 
     A residual of unit variance in every factor gives a gradient of variance `|J|_F^2 / d`. As that does not look at
@@ -95,8 +107,6 @@ class Balanced(Scale):
         size: kappa, a multiplier.
     """
 
-    size: float = 1.0
-
     def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
         if slope.jacobian is None:
             raise TypeError("Balanced needs the Jacobian of a representation; use Empirical or Constant here")
@@ -104,7 +114,7 @@ class Balanced(Scale):
 
 
 @dataclass(frozen=True)
-class Ancestral(Scale):
+class Ancestral(Sized):
     r"""The shift `lambda_t Sigma_t g_t` of an ancestral step's mean has the variance of the noise, whatever `Sigma_t`.
 
     Given as the change of predicted noise that shifts a deterministic step by as much.
@@ -112,8 +122,6 @@ class Ancestral(Scale):
     Args:
         size: kappa, a multiplier.
     """
-
-    size: float = 1.0
 
     def __call__(self, slope: Slope) -> PerRow:  # noqa: D102
         shift = self.size * slope.sigma * math.sqrt(slope.dimensions) / slope.length
@@ -155,6 +163,13 @@ class Ascent(Guidance):
     scale: Scale
     limit: float
     pulls: Pulls | None
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0:
+            raise ValueError(
+                f"{type(self).__name__}: expected limit > 0, math.inf for none, got {self.limit!r}; a scale of size 0 "
+                "does not pull"
+            )
 
     @property
     def remedy(self) -> str:  # noqa: D102
@@ -200,7 +215,7 @@ class Towards(Ascent):
         limit: the longest `lambda_t g_t`, in standard deviations of the level's noise.
         tolerance: misses below it, in spreads, do not pull.
         probes: random vectors that estimate the Jacobian's norm; 0 takes all K rows of it.
-        seed: of the probes, which are the same for all rows.
+        seed: of the probes, which are others at each level; one for all rows, or one per row, shape `(B,)`.
         pulls: where it is added up how long they were, and what they cost.
     """
 
@@ -211,8 +226,17 @@ class Towards(Ascent):
     limit: float = 3.0
     tolerance: float = 0.0
     probes: int = 0
-    seed: int = 0
+    seed: int | Tensor = 0
     pulls: Pulls | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"Towards: expected a finite tolerance >= 0, got {self.tolerance!r}")
+        if not isinstance(self.probes, int) or self.probes < 0:
+            raise ValueError(
+                f"Towards: expected a whole number probes >= 0, got {self.probes!r}; 0 computes the norm itself"
+            )
 
     def _slope(self, x: Tensor, timestep: Tensor) -> tuple[Images, PerRow | None]:
         if len(self.target) != len(x):
@@ -221,14 +245,20 @@ class Towards(Ascent):
         spread = spread.detach()
         with torch.enable_grad():
             leaf = x.detach().to(spread.dtype).requires_grad_()
-            z = self.reads(leaf, timestep) / spread
+            z = self.reads(leaf, timestep)
+            if self.target.shape != z.shape:
+                raise ValueError(
+                    f"Towards: expected targets of the shape that is read, {tuple(z.shape)}, got "
+                    f"{tuple(self.target.shape)}; give one per row and factor, nan for what is free"
+                )
+            z = z / spread
         finite("what reads the factors", z.detach(), x, timestep)
         miss = self.target.to(z) / spread - z.detach()
         pulls = miss.isfinite() & (miss.abs() > self.tolerance)
         miss = torch.where(pulls, miss, 0.0)
         width = z.shape[1]
         if isinstance(self.scale, Balanced):
-            vectors = torch.cat([miss[None], self._probes(width, len(x), z)])
+            vectors = torch.cat([miss[None], self._probes(width, timestep, z)])
         else:
             vectors = miss[None]
         (rows,) = torch.autograd.grad(z, leaf, vectors, is_grads_batched=True)
@@ -241,13 +271,17 @@ class Towards(Ascent):
         square = rows[1:].flatten(2).square().sum(2)
         return rows[0], (square.mean(0) if self.probes else square.sum(0)).sqrt()
 
-    def _probes(self, width: int, count: int, like: Tensor) -> Tensor:
+    def _probes(self, width: int, timestep: Tensor, like: Tensor) -> Tensor:
         """Vectors v, with which the norms of `J^T v` give that of J: all unit vectors, or random signs."""
         if not self.probes:
-            return torch.eye(width, dtype=like.dtype, device=like.device)[:, None].expand(-1, count, -1)
-        generator = torch.Generator().manual_seed(self.seed)
-        signs = torch.randint(2, (self.probes, 1, width), generator=generator) * 2 - 1
-        return signs.to(like).expand(-1, count, -1)
+            return torch.eye(width, dtype=like.dtype, device=like.device)[:, None].expand(-1, len(timestep), -1)
+        generator = torch.Generator()
+        seeds = torch.as_tensor(self.seed).expand(len(timestep)).tolist()
+        rows = []
+        for seed, level in zip(seeds, timestep.tolist(), strict=True):
+            generator.manual_seed((seed * LENGTH + int(level)) % 2**32)
+            rows.append(torch.randint(2, (self.probes, width), generator=generator))
+        return (2 * torch.stack(rows, 1) - 1).to(like)
 
 
 @dataclass(frozen=True)

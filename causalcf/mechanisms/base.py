@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -206,6 +206,15 @@ class Mechanism(nn.Module, ABC):
     @abstractmethod
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """The exogenous noise of observed values; `units` and `key` decide what is left to chance."""
+
+    def act(self, noise: Noise, intervened: Collection[str]) -> Noise:
+        """The noise, with what prediction is to know of interventions on the parents; by default nothing.
+
+        Args:
+            noise: of the rows.
+            intervened: the parents whose own equations no longer hold.
+        """
+        return noise
 
     @abstractmethod
     def predict(self, noise: Noise, parents: Parents) -> Tensor:

@@ -27,7 +27,8 @@ class DiffSCM(LedDiffusion):
 
     Args:
         by: what leads prediction, the "classifier", or the "parents" as in `SpatialDiffusion`, or "both".
-        scale: "constant", as published; or "empirical" or "ancestral", which adjust themselves.
+        scale: "constant", as published; or "empirical" or "ancestral", which adjust themselves, and whose pulls neither
+            die out near the target nor stop: a class has no tolerance within which it is reached.
         size: its multiplier; published values are 0.7 to 1 for digits.
         limit: the longest pull, in standard deviations of the level's noise.
         projector: channels of the classifier after each halving of the resolution.

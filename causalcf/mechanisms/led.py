@@ -84,6 +84,12 @@ class LedDiffusion(Diffusion):
             raise ValueError(f"{kind}: expected a finite size >= 0 and limit > 0, got {size!r} and {limit!r}")
         if self.omega != 1 and by not in TOLD:
             raise ValueError(f"{kind}: omega={self.omega} is of by='parents'; the {by} is scaled by size")
+        for name, default in {"inversion": "condition", "reference": "null"}.items():
+            if by not in TOLD and (value := getattr(self, name)) != default:
+                raise ValueError(
+                    f"{kind}: {name}={value!r} is of a generator that is told the parents, by='parents' or 'both', and "
+                    f"by={by!r} tells it nothing; take {name}={default!r}"
+                )
         self.by, self.scale, self.size, self.limit = by, scale, size, limit
         self.projector_widths = tuple(projector)
         self.pulls = Pulls()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,10 @@ from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.led import Form, LedDiffusion, number
 from causalcf.networks.projector import Equations
 from causalcf.variables import Categorical
+
+log = logging.getLogger(__name__)
+
+ENDLESS = ("empirical", "ancestral")  # forms of the scale whose pull is as long near the target as far from it
 
 
 class NSCMDiffusion(LedDiffusion):
@@ -34,16 +39,19 @@ class NSCMDiffusion(LedDiffusion):
 
     Args:
         structure: factor -> the factors it listens to, one that is not named listens to none. None takes the edges of
-            the SCM's graph, other edges than those are logged. "learned" learns soft gates under an acyclicity penalty,
-            which stay half open where equations have no noise: let `cf.discover` propose a graph instead.
+            the SCM's graph, other edges than those are logged. "learned" learns soft gates under an acyclicity penalty;
+            those that end more than half open are edges, see `graph`. They mostly end less than half open, with noise
+            in the equations or without, and then no factor has causes: let `cf.discover` propose a graph instead.
         by: what leads prediction, the "nscm", or the "parents" as in `SpatialDiffusion`, or "both": the generator is
             told the factors, and what it draws is led to them as well.
         scale: the form of `lambda_t`: "balanced" a priori by the norm of the Jacobian, "empirical" by that of the
             gradient, "ancestral" by the step's variance, or "constant".
         size: its multiplier.
         limit: the longest pull, in standard deviations of the level's noise.
-        stop: misses below it, in spreads of the projector's error, do not pull.
-        probes: random vectors that estimate the Jacobian's norm; 0 computes it.
+        stop: misses below it, in spreads of the projector's error, do not pull. None is 0.5 for "empirical" and
+            "ancestral", whose pulls do not die out near the target, and 0 for the others, whose pulls do.
+        probes: random vectors that estimate the Jacobian's norm, others in each row and at each level, which the noise
+            of the row decides; 0 computes the norm.
         projector: channels of the projector after each halving of the resolution.
         hidden: width of the networks of the equations.
         sparsity: price of an edge where the structure is learned.
@@ -62,7 +70,7 @@ class NSCMDiffusion(LedDiffusion):
         scale: Form = "balanced",
         size: float = 1.0,
         limit: float = 3.0,
-        stop: float = 0.0,
+        stop: float | None = None,
         probes: int = 0,
         projector: Sequence[int] = (32, 64, 64),
         hidden: int = 32,
@@ -72,7 +80,8 @@ class NSCMDiffusion(LedDiffusion):
         **options: Any,
     ) -> None:
         super().__init__(by, scale, size, limit, projector, null_probability, **options)
-        for name, value in {"stop": stop, "sparsity": sparsity}.items():
+        self.stop, self.tolerated = stop, stop if stop is not None else 0.5 if scale in ENDLESS else 0.0
+        for name, value in {"stop": self.tolerated, "sparsity": sparsity}.items():
             if not (number(value) and 0 <= value < math.inf):
                 raise ValueError(f"NSCMDiffusion: expected 0 <= {name} < inf, got {value!r}")
         for name, value, least in (("probes", probes, 0), ("hidden", hidden, 1)):
@@ -81,7 +90,7 @@ class NSCMDiffusion(LedDiffusion):
         self.structure: structures.Structure = structures.given("NSCMDiffusion", structure)
         if not isinstance(direct, bool):
             raise ValueError(f"NSCMDiffusion: expected direct to be True or False, got {direct!r}")
-        self.stop, self.probes, self.hidden, self.sparsity = stop, probes, hidden, sparsity
+        self.probes, self.hidden, self.sparsity = probes, hidden, sparsity
         self.direct = direct
 
     def config(self) -> dict[str, Any]:  # noqa: D102
@@ -108,30 +117,64 @@ class NSCMDiffusion(LedDiffusion):
         read = self.projector.loss(x, timestep, z)
         return self._error(value, z, generator) + read + self.equations.loss(z) + self.equations.penalty(self.sparsity)
 
+    @torch.no_grad()
+    def settle(self, value: Tensor, parents: Parents) -> None:  # noqa: D102
+        super().settle(value, parents)
+        if self.equations.learned and not any(self.graph().values()):
+            log.warning(
+                "NSCMDiffusion: no learned gate ended more than half open (the widest at %.2f), so every factor is "
+                "read and none led through an equation; give structure=cf.discover(rows).structure",
+                self.equations.adjacency().max(),
+            )
+
+    @torch.no_grad()
+    def graph(self) -> dict[str, list[str]]:
+        """Factor -> the factors it listens to: as given, or the learned gates that ended more than half open.
+
+        Example:
+            `cf.training.discovery.hamming(scm.mechanism("image").graph(), true)`
+        """
+        names, edges = list(self.parents), self.equations.edges() > 0
+        return {
+            name: [names[cause] for cause in heard.nonzero()[:, 0]] for name, heard in zip(names, edges, strict=True)
+        }
+
+    def act(self, noise: Noise, intervened: Collection[str]) -> Noise:
+        """The noise, and in "do" which factors were intervened on, for `predict` and `caused`.
+
+        Where it is left out they guess: a factor that is not where its equation and the factual noise put it was.
+        """
+        done = torch.tensor([name in intervened for name in self.parents], device=noise["u"].device)
+        return {**noise, "do": done.expand(len(noise["u"]), -1)}
+
     def caused(self, noise: Noise, parents: Parents) -> Bool[Tensor, "batch factor"]:
         """Which factors prediction leads through their equations: those with causes that were not intervened on.
 
         None of them if it leads `direct`.
         """
         target = self.features(parents, len(noise["u"]))
-        return self._caused({"f": target, **noise}["f"], target)
+        return self._caused({"f": target, **noise}, target)
 
     @torch.no_grad()
-    def _caused(self, factual: Tensor, target: Tensor) -> Tensor:
-        listens = (self.equations.adjacency().sum(1) > 0.5) & (not self.direct)
-        return listens & ~self.equations.intervened(factual, target)
+    def _caused(self, noise: Noise, target: Tensor) -> Tensor:
+        edges = self.equations.edges()
+        listens = (edges > 0).any(1) & (not self.direct)
+        return listens & ~(noise["do"] if "do" in noise else self.equations.intervened(noise["f"], target, edges))
 
     def _pull(self, noise: Noise, parents: Parents, scale: Scale) -> Guidance:
         target = self.features(parents, len(noise["u"]))
-        factual: Tensor = {"f": target, **noise}["f"]
+        noise = {"f": target, **noise}
         with torch.no_grad():
-            own = factual - self.equations(factual)
-        through = self._caused(factual, target)
+            edges = self.equations.edges()
+            own = noise["f"] - self.equations(noise["f"], edges)
+        through = self._caused(noise, target)
 
         def reads(x: Tensor, timestep: Tensor) -> Tensor:
             z = self.projector(x, timestep)
-            return torch.where(through, self.equations(z) + own, z)
+            return torch.where(through, self.equations(z, edges) + own, z)
 
+        drawn = noise["e" if "e" in noise else "u"].flatten(1)[:, 0].double()
+        seed = (2**24 * drawn).round().long()  # what rounds otherwise in another batch is the same row
         return Towards(
-            reads, target, self.projector.spread, scale, self.limit, self.stop, self.probes, pulls=self.pulls
+            reads, target, self.projector.spread, scale, self.limit, self.tolerated, self.probes, seed, self.pulls
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import networkx as nx
@@ -34,16 +34,33 @@ def causes(graph: CausalGraph, name: str) -> dict[str, list[str]]:
         {'a': [], 'c': ['a']}
     """
     parents = graph.parents(name)
-    found = {}
-    for parent in parents:
-        heard, open_, seen = set[str](), list(graph.parents(parent)), set[str]()
-        while open_:
-            if (node := open_.pop()) in parents:
-                heard.add(node)
-            elif node not in seen:
-                seen.add(node)
-                open_ += graph.parents(node)
-        found[parent] = [cause for cause in parents if cause in heard]
+    heard = {p: {cause for node in _way(graph, parents, p) for cause in graph.parents(node)} for p in parents}
+    return {parent: [cause for cause in parents if cause in heard[parent]] for parent in parents}
+
+
+def intervened(graph: CausalGraph, name: str, actions: Collection[str]) -> frozenset[str]:
+    """The parents that their causes among the parents, and their own noise, no longer decide.
+
+    They were intervened on themselves, or variables were by way of which they are caused, and which are no parents.
+
+    Example:
+        >>> from causalcf import CausalGraph, Continuous, Image
+        >>> values = {"a": Continuous(), "b": Continuous(), "c": Continuous(), "x": Image(1, 8, 8)}
+        >>> graph = CausalGraph("a -> b -> c; a -> x; c -> x", values)
+        >>> [sorted(intervened(graph, "x", name)) for name in "abc"]
+        [['a'], ['c'], ['c']]
+    """
+    parents = graph.parents(name)
+    return frozenset(p for p in parents if not _way(graph, parents, p).isdisjoint(actions))
+
+
+def _way(graph: CausalGraph, parents: Sequence[str], parent: str) -> set[str]:
+    """The parent, and the variables that are no parents by way of which others cause it."""
+    found, open_ = {parent}, [parent]
+    while open_:
+        new = {cause for cause in graph.parents(open_.pop()) if cause not in parents} - found
+        found |= new
+        open_ += new
     return found
 
 

@@ -15,6 +15,7 @@ from causalcf.metrics.tally import Label, Tally, distance, unit_of
 from causalcf.rows import Table
 from causalcf.scm import SCM
 from causalcf.sequences import sequence
+from causalcf.variables import Continuous
 from causalcf.world import World
 
 ACM = "disagreement with the targets (in place of ACM)"
@@ -35,9 +36,10 @@ def evaluate_sequence(
     """Measure the answers after each of several interventions, one after the other.
 
     Per step: the error of the image against the truth, beside that of doing nothing, in grey levels and as the
-    peak signal-to-noise ratio; what oracles read against what the model meant; and what they read against the true
-    factors, the mean over all factors as shares of their ranges, which stands in for the ACM of Zhu et al. (2024),
-    whose formula is not public. At the end, the way back: the distance to the observed image once everything is set to
+    peak signal-to-noise ratio; what oracles read against what the model meant, for classes the share that differs; and
+    what they read against the true factors, the mean over all factors as shares of their ranges, which stands in for
+    the ACM of Zhu et al. (2024), whose formula is not public; classes agree or do not, and numbers without two bounds
+    are left out of this mean. At the end, the way back: the distance to the observed image once everything is set to
     its factual value.
 
     Args:
@@ -50,7 +52,20 @@ def evaluate_sequence(
         reabduct: whether noise is abducted again from each answer; the truth then is too.
         batch: rows at a time.
         seed: of what is left to chance.
+
+    Raises:
+        TypeError: rows whose truth nobody knows, or a plan that is no list of interventions.
+        ValueError: a step whose truth is unknown.
     """
+    if not (hasattr(test, "knows") and hasattr(test, "true_counterfactual")):
+        raise TypeError(
+            "evaluate_sequence: expected a data set that knows its true counterfactuals, for example Pendulum('test'), "
+            f"got {type(test).__name__}; without a truth, measure single steps with cf.evaluate(scm, rows, actions)"
+        )
+    if isinstance(plan, Do) or not (isinstance(plan, Sequence) and all(isinstance(step, Do) for step in plan)):
+        raise TypeError(
+            f"evaluate_sequence: expected a list of interventions, for example [do(a=1.0), do(b=2.0)], got {plan!r}"
+        )
     table, steps = Table(test, scm.graph, "test"), Steps(dict(oracles or {}), node)
     count = len(table)
     if not all(test.knows(step) for step in plan):
@@ -115,25 +130,30 @@ class Steps(Tally):
         self.tally(Label("PSNR against the truth", name, self.node, "dB"), -10 * square.log10())
         shares = []
         for variable, oracle in self.oracles.items():
-            meant = world[variable]
-            error = (oracle(image) - meant).abs().double()
-            self.tally(Label("error of oracle", name, variable, unit_of(world, variable)), error)
-            floor = (oracle(observed[self.node]) - observed[variable]).abs().double()
-            self.tally(Label("error of oracle", name, variable, unit_of(world, variable), "floor"), floor)
-            missed = (oracle(image) - true[variable].to(meant)).abs().double()
-            shares.append(missed / self._range(world, variable))
+            meant, read = world[variable], oracle(image)
+            unit = unit_of(world, variable) if meant.is_floating_point() else "share"
+            self.tally(Label("error of oracle", name, variable, unit), _missed(read, meant))
+            floor = _missed(oracle(observed[self.node]), observed[variable])
+            self.tally(Label("error of oracle", name, variable, unit, "floor"), floor)
+            if width := _width(world, variable):
+                shares.append(_missed(read, true[variable].to(meant)) / width)
         if shares:
             self.tally(Label(ACM, name, "all factors", "share of range"), torch.stack(shares).mean(0))
-
-    @staticmethod
-    def _range(world: World, variable: str) -> float:
-        declared = world.scm.graph[variable]
-        lower, upper = getattr(declared, "lower", None), getattr(declared, "upper", None)
-        if lower is None or upper is None:
-            raise ValueError(f"{variable}: its range is not declared; give it lower and upper, or leave its oracle out")
-        return upper - lower
 
     @torch.no_grad()
     def _back(self, observed: World, name: str, world: World) -> None:
         label = Label("distance to the observation", name, self.node, unit_of(world, self.node))
         self.tally(label, distance(world[self.node], observed[self.node], image=True))
+
+
+def _missed(read: Tensor, wanted: Tensor) -> Tensor:
+    """Per row, by how much a number is missed, or whether a class is."""
+    return ((read - wanted).abs() if wanted.is_floating_point() else read != wanted).double()
+
+
+def _width(world: World, variable: str) -> float | None:
+    """Of the range of a number, None where it has none; what is missed of a class is a share already."""
+    declared = world.scm.graph[variable]
+    if not isinstance(declared, Continuous):
+        return 1.0
+    return None if declared.lower is None or declared.upper is None else declared.upper - declared.lower

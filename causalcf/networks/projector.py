@@ -92,9 +92,16 @@ class Equations(nn.Module):
         """How much factor k (row) listens to each other factor, 0 to 1."""
         return self.mask * self.gates.sigmoid() if self.learned else self.mask
 
-    def forward(self, z: Float[Tensor, "batch factor"]) -> Float[Tensor, "batch factor"]:
-        """What every factor would be without noise of its own, given the others."""
-        seen = z[:, None, :] * self.adjacency()
+    def edges(self) -> Float[Tensor, "factor parent"]:
+        """The same of the edges alone: what is less than half open is shut."""
+        adjacency = self.adjacency()
+        return adjacency * (adjacency > 0.5)
+
+    def forward(
+        self, z: Float[Tensor, "batch factor"], adjacency: Float[Tensor, "factor parent"] | None = None
+    ) -> Float[Tensor, "batch factor"]:
+        """What every factor would be without noise of its own, given the others, heard as much as `adjacency` says."""
+        seen = z[:, None, :] * (self.adjacency() if adjacency is None else adjacency)
         h = nn.functional.silu(torch.einsum("bkp,kph->bkh", seen, self.first) + self.bias)
         h = nn.functional.silu(torch.einsum("bkh,khg->bkg", h, self.second) + self.middle)
         return (h * self.last).sum(2) + self.constant
@@ -105,17 +112,22 @@ class Equations(nn.Module):
 
     @torch.no_grad()
     def intervened(
-        self, factual: Float[Tensor, "batch factor"], value: Float[Tensor, "batch factor"]
+        self,
+        factual: Float[Tensor, "batch factor"],
+        value: Float[Tensor, "batch factor"],
+        adjacency: Float[Tensor, "factor parent"] | None = None,
     ) -> Bool[Tensor, "batch factor"]:
         """Which standardised factors do not take the value that their equation gives with the factual noise.
 
+        A guess, for where it is not known what was done: values that another model gave seldom lie on these equations.
         A factor none of whose causes moved was intervened on whenever it moved itself. Of the others, those far from
         their equation were: the noise of an equation may be wide, so its spread is no measure of how far a value may
         be off, since interventions within it would be overlooked.
         """
+        adjacency = self.adjacency() if adjacency is None else adjacency
         moved = (value - factual).abs() > SAME
-        reached = moved.to(value.dtype) @ (self.adjacency() > 0).to(value.dtype).T > 0
-        natural = self(value) + factual - self(factual)
+        reached = moved.to(value.dtype) @ (adjacency > 0).to(value.dtype).T > 0
+        natural = self(value, adjacency) + factual - self(factual, adjacency)
         return torch.where(reached, (value - natural).abs() > CLOSE, moved)
 
     def loss(self, z: Float[Tensor, "batch factor"]) -> Float[Tensor, " batch"]:

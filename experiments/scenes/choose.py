@@ -1,6 +1,6 @@
 """Choose the size of each method of a scene on validation rows; test rows are not looked at.
 
-python -m experiments.scenes.choose --scene pendulum
+python -m experiments.scenes.choose pendulum
 """
 
 from __future__ import annotations

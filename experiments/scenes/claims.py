@@ -30,7 +30,8 @@ class Verdict:
     Attributes:
         claim: in words.
         sides: what was compared.
-        differences: per seed, ours less the other.
+        differences: per seed, ours less the other; infinite where one of them exploded, not a number where one of them
+            is not measured.
     """
 
     claim: str
@@ -58,50 +59,60 @@ def _half(value: Value) -> float:
 
 def less(measured: Measured, claim: str, what: str, read: Read, ours: str, other: str) -> Verdict:
     """That ours has less of something than another method, row by row."""
-    pair = [measured.get(name, {}) for name in (ours, other)]
-    seeds = [seed for seed in pair[0] if seed in pair[1] and pair[0][seed].failed is None]
-    found = []
-    for seed in seeds:
-        if pair[1][seed].failed:
-            found.append(Value(-math.inf, 0.0))  # what exploded has lost
-        else:
-            found.append(read(pair[0][seed]).less(read(pair[1][seed])))
-    return Verdict(claim, f"{what}: {ours} less {other}", tuple(found))
+    own, others = (measured.get(name, {}) for name in (ours, other))
+    seeds = sorted({*own, *others}) if own and others else []
+    found = tuple(_difference(own.get(seed), others.get(seed), read) for seed in seeds)
+    return Verdict(claim, f"{what}: {ours} less {other}", found)
+
+
+def _difference(own: Result | None, other: Result | None, read: Read) -> Value:
+    if own is None or other is None:
+        return Value(math.nan)
+    if own.failed or other.failed:
+        return Value(math.inf if own.failed else -math.inf, 0.0)  # what exploded has lost
+    return read(own).less(read(other))
 
 
 def interpolated(sweep: list[Result], identity: float) -> Value | None:
     """The error after one intervention that a sweep has where doing nothing changes this much.
 
-    Where the sweep changes less even at its strongest, its strongest; where it always changes more, nothing.
+    Where the sweep changes less even at its strongest, its strongest, which is infinite if a size of it exploded; where
+    it always changes more, nothing.
     """
     known = sorted((one for one in sweep if one.failed is None), key=lambda one: one.identity.mean)
-    if not known or known[0].identity.mean > identity:
+    exploded = len(known) < len(sweep)
+    if known and known[0].identity.mean > identity:
         return None
     for low, high in pairwise(known):
         start, end = low.identity.mean, high.identity.mean
         if start <= identity <= end:
             share = 0.0 if end == start else (identity - start) / (end - start)
             return combined([low.one, high.one], [1 - share, share])
-    return known[-1].one
+    return Value(math.inf, 0.0) if exploded else known[-1].one if known else None
 
 
 def constants(measured: Measured) -> list[Verdict]:
     """Each constant against the sweep of self-adjusting scales where both change as much by doing nothing."""
     found = []
     for size in CONSTANTS:
-        name, differences = titled(CONSTANT, size), []
-        for seed, constant in measured.get(name, {}).items():
-            if constant.failed:
-                differences.append(Value(-math.inf, 0.0))
-                continue
-            sweep = [titled(OURS, own) for own in SIZES]
-            ours = interpolated(
-                [measured[own][seed] for own in sweep if seed in measured.get(own, {})], constant.identity.mean
-            )
-            differences.append(Value(math.nan) if ours is None else ours.less(constant.one))
+        name = titled(CONSTANT, size)
+        others, sweeps = measured.get(name, {}), [measured.get(titled(OURS, own), {}) for own in SIZES]
+        seeds = sorted({*others, *(seed for own in sweeps for seed in own)}) if others else []
+        differences = [_against([own[seed] for own in sweeps if seed in own], others.get(seed)) for seed in seeds]
         sides = f"1 intervention, at equal composition: balanced sweep less {name}"
         found.append(Verdict("lambda_t beats a constant", sides, tuple(differences)))
     return found
+
+
+def _against(sweep: list[Result], constant: Result | None) -> Value:
+    if constant is None or not sweep:
+        return Value(math.nan)
+    if constant.failed and any(own.failed is None for own in sweep):
+        return Value(-math.inf, 0.0)
+    ours = interpolated(sweep, constant.identity.mean)
+    if ours is None:
+        return Value(math.nan)
+    return ours.less(constant.one) if math.isfinite(ours.mean) else ours
 
 
 def all_of(claim: str, parts: list[Verdict]) -> str:
@@ -160,7 +171,7 @@ def caught(clean: Measured, confounded: Measured, best: Mapping[str, float]) -> 
             continue
         pairs = [(confounded[name][seed], clean[name][seed]) for seed in seeds]
         found = [bad.drift.less(good.drift) for bad, good in pairs if not (bad.failed or good.failed)]
-        said = bool(found) and all(value.mean - _half(value) > 0 for value in found)
+        said = len(found) == len(pairs) and all(value.mean - _half(value) > 0 for value in found)
         lines.append(f"| {name} | {', '.join(map(str, found)) or 'exploded'} | {'yes' if said else 'no'} |")
     return lines
 
@@ -172,8 +183,9 @@ def targets(measured: Measured, best: Mapping[str, float]) -> list[str]:
 
 def _targets(measured: Measured, ours: str) -> list[str]:
     results = {seed: found for seed, found in measured.get(ours, {}).items() if found.failed is None}
+    exploded = [seed for seed in measured.get(ours, {}) if seed not in results]
     if not results:
-        return []
+        return [f"Targets, {ours}: exploded in every seed; none is reached.", ""] if exploded else []
     first = next(iter(results.values()))
     bounds: dict[str, tuple[Callable[[Result], float], float]] = {
         "1 intervention: error / doing nothing": (lambda found: found.share, 0.35),
@@ -187,10 +199,11 @@ def _targets(measured: Measured, ours: str) -> list[str]:
         )
     bounds["projector calls per guided step"] = (_per_step("read in prediction"), 1.0)
     bounds["vectors taken backwards through the projector per guided step"] = (_per_step("vectors"), 1.0)
-    lines = [f"Targets, {ours}:", "", "| target | measured | bound | reached |", "|---|---|---|---|"]
+    about = f"; it exploded in seed {', '.join(exploded)}, so none is reached" if exploded else ""
+    lines = [f"Targets, {ours}{about}:", "", "| target | measured | bound | reached |", "|---|---|---|---|"]
     for text, (read, bound) in bounds.items():
         found = over(results, read)
-        lines.append(f"| {text} | {found} | {bound:g} | {'yes' if found.mean <= bound else 'no'} |")
+        lines.append(f"| {text} | {found} | {bound:g} | {'yes' if found.mean <= bound and not exploded else 'no'} |")
     return [*lines, ""]
 
 

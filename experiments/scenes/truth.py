@@ -158,7 +158,7 @@ class Caused(Tally):
         if not isinstance(image, cf.mechanisms.NSCMDiffusion) or image.by != "nscm":
             return
         parents = {parent: counterfactual[parent] for parent in image.parents}
-        caused = image.caused(counterfactual.noise["image"], parents)
+        caused = image.caused(image.act(counterfactual.noise["image"], counterfactual.actions), parents)
         for place, parent in enumerate(image.parents):
             if parent in self.names:
                 self.tally(Label(self.title, name, parent, "share"), caused[:, place].double())

@@ -1,6 +1,7 @@
 """Scales that adjust themselves, and pulls towards a representation, where everything has a closed form."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -109,6 +110,23 @@ def test_probes_estimate_the_norm_without_bias():
         towards(Balanced(), probes=2, seed=seed)._slope(step().x, torch.zeros(B))[1].square() for seed in range(300)
     ]
     torch.testing.assert_close(torch.stack(squares).mean(0), exact.square(), rtol=0.1, atol=0)
+
+
+def test_probes_are_others_at_each_level_and_in_each_row():
+    def norms(seed, level, rows=slice(0, B)):
+        pull = towards(Balanced(), wanted=target()[rows], probes=1, seed=seed)
+        return pull._slope(step().x[rows], torch.full((B,), level)[rows])[1]
+
+    exact, seeds = norms(0, 0).new_tensor(float((Linear().a / SPREAD).norm())), torch.arange(B)
+    for found in (
+        torch.stack([norms(0, level)[0] for level in range(0, 1000, 4)]),
+        torch.cat([norms(seeds + B * k, 7) for k in range(40)]),
+    ):
+        torch.testing.assert_close(found.square().mean().sqrt(), exact, rtol=0.1, atol=0)
+        assert len(found.round(decimals=6).unique()) == 2 ** (K - 1)
+    assert torch.equal(norms(0, 7), norms(0, 7))
+    assert len(norms(0, 7).round(decimals=6).unique()) == 1
+    torch.testing.assert_close(norms(seeds[2:4], 7, slice(2, 4)), norms(seeds, 7)[2:4])
 
 
 @pytest.mark.parametrize("scale", [Constant(), Empirical(), Balanced(), Ancestral()])
@@ -274,6 +292,42 @@ def test_a_pull_brings_generation_to_the_target(scale, tolerance):
     before, after = miss(NoGuidance()), miss(pull)
     assert after[0] < 0.25 * before[0]
     assert (after[1:] < 0.15).all()
+
+
+@pytest.mark.parametrize("form", [Constant, Empirical, Balanced, Ancestral])
+@pytest.mark.parametrize("size", [-0.3, math.nan, math.inf])
+def test_a_size_is_finite_and_not_negative(form, size):
+    with pytest.raises(ValueError, match=rf"{form.__name__}: expected a finite size >= 0, got {size}"):
+        form(size)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": -1.0}, "expected limit > 0, math.inf for none, got -1.0; a scale of size 0 does not pull"),
+        ({"limit": 0.0}, "expected limit > 0, math.inf for none, got 0.0"),
+        ({"limit": math.nan}, "expected limit > 0, math.inf for none, got nan"),
+        ({"tolerance": -0.5}, "expected a finite tolerance >= 0, got -0.5"),
+        ({"tolerance": math.nan}, "expected a finite tolerance >= 0, got nan"),
+        ({"probes": -1}, "expected a whole number probes >= 0, got -1; 0 computes the norm itself"),
+        ({"probes": 1.5}, "expected a whole number probes >= 0, got 1.5"),
+    ],
+)
+def test_what_cannot_pull_is_refused(options, message):
+    with pytest.raises(ValueError, match=f"Towards: {message}"):
+        towards(Balanced(), **options)
+    if "limit" in options:
+        with pytest.raises(ValueError, match=f"Likely: {message}"):
+            Likely(lambda x, t: x.flatten(1).sum(1), limit=options["limit"])
+
+
+@pytest.mark.parametrize("wanted", [target()[:, :2], target()[:, :1], target()[:, 0]])
+def test_targets_of_other_factors_are_refused(wanted):
+    shape = re.escape(str(tuple(wanted.shape)))
+    with pytest.raises(
+        ValueError, match=rf"targets of the shape that is read, \(6, 3\), got {shape}; give one per row"
+    ):
+        towards(Balanced(), wanted=wanted)(step(), ())
 
 
 def test_targets_of_other_rows_are_refused():

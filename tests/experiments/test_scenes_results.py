@@ -177,6 +177,55 @@ def test_a_method_that_explodes_has_lost(scene, tmp_path):
     assert any("gradient explosion: inf" in line for line in table(measured))
 
 
+def exploded(scene, path, name):
+    kept = {key: value for key, value in content(scene, name, 0.3).items() if key != "single"}
+    path.write_text(json.dumps({**kept, "failed": "gradient explosion: inf"}))
+
+
+def test_a_seed_in_which_ours_explodes_is_lost(scene, tmp_path):
+    for seed in "012":
+        written(tmp_path, scene, seed)
+    measured = loaded(scene, tmp_path)
+    assert less(measured, "", "", lambda found: found.one, OURS, FREE).said == "held"
+    for seed in "12":
+        exploded(scene, tmp_path / seed / "0.json", OURS)
+    measured = loaded(scene, tmp_path)
+    verdict = less(measured, "", "", lambda found: found.one, OURS, FREE)
+    assert [found.mean for found in verdict.differences] == pytest.approx([-2.0, math.inf, math.inf])
+    assert verdict.said == "not held"
+    lines = targets(measured, DEFAULTS)
+    assert lines[0] == f"Targets, {OURS}; it exploded in seed 1, 2, so none is reached:"
+    assert all(line.endswith("| no |") for line in lines[4:-1])
+    exploded(scene, tmp_path / "0" / "0.json", OURS)
+    assert targets(loaded(scene, tmp_path), DEFAULTS)[0] == f"Targets, {OURS}: exploded in every seed; none is reached."
+
+
+def test_a_sweep_that_explodes_has_lost_to_what_changes_more(scene, tmp_path):
+    written(
+        tmp_path,
+        scene,
+        **{CONSTANT: {"composition": 3.0, "share": 0.2}},
+        further={"balanced, size 0.3": {"share": 0.1}},
+    )
+    exploded(scene, tmp_path / "0" / "3.json", "balanced, size 0.3")
+    (line,) = (line for line in claims(loaded(scene, tmp_path), DEFAULTS, 5) if f"less {CONSTANT} |" in line)
+    assert line.endswith("| inf ± 0.000 | not held |")
+    sweep = results(scene, (2.0, 0.2), (1.0, 0.4))
+    assert interpolated([*sweep, *loaded(scene, tmp_path)["balanced, size 0.3"].values()], 1.5).mean == pytest.approx(3)
+
+
+def test_a_seed_of_one_side_alone_is_not_held(scene, tmp_path):
+    for seed in "01":
+        written(tmp_path, scene, seed)
+    (tmp_path / "1" / "2.json").unlink()
+    (tmp_path / "1" / "1.json").unlink()
+    measured = loaded(scene, tmp_path)
+    for ours, other in ((OURS, FREE), (FREE, OURS)):
+        assert less(measured, "", "", lambda found: found.one, ours, other).said == "not measured"
+    (line,) = (line for line in claims(measured, DEFAULTS, 5) if f"less {CONSTANT} |" in line)
+    assert line.endswith("| not measured |")
+
+
 def test_targets_are_bounds_on_the_chosen_scale(scene, tmp_path):
     written(tmp_path, scene)
     lines = targets(loaded(scene, tmp_path), DEFAULTS)
@@ -195,6 +244,11 @@ def test_what_correlates_is_caught_by_what_it_drags_along(scene, tmp_path):
     lines = caught(clean, confounded, DEFAULTS)
     assert any(OURS in line and line.endswith("| yes |") for line in lines)
     assert any(FREE in line and line.endswith("| no |") for line in lines)
+    for seed in ("1", "1-confounded"):
+        written(tmp_path, scene, seed)
+    exploded(scene, tmp_path / "1-confounded" / "0.json", OURS)
+    clean, confounded = loaded(scene, tmp_path), loaded(scene, tmp_path, confounded=True)
+    assert any(OURS in line and line.endswith("| no |") for line in caught(clean, confounded, DEFAULTS))
 
 
 def test_steps_and_factors_have_tables(scene, tmp_path):

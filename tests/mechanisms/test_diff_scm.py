@@ -92,6 +92,11 @@ def test_abduction_reads_no_parents(rows):
         ({"by": "nscm"}, "DiffSCM: expected by='classifier' or 'parents' or 'both', got 'nscm'"),
         ({"limit": 0.0}, "expected a finite size >= 0 and limit > 0"),
         ({"size": float("nan")}, "expected a finite size >= 0 and limit > 0, got nan"),
+        (
+            {"inversion": "guided"},
+            "inversion='guided' is of a generator .* by='classifier' tells it nothing; take inversion='condition'",
+        ),
+        ({"reference": "factual"}, "reference='factual' is of a generator that is told .* take reference='null'"),
         ({"omega": 2.0}, "omega=2.0 is of by='parents'; the classifier is scaled by size"),
     ],
 )

@@ -8,6 +8,7 @@ from causalcf import mechanisms as M
 from causalcf.diffusion.gradient import Balanced, Towards
 from causalcf.mechanisms.led import SETTLING
 from causalcf.networks.projector import Equations
+from causalcf.training.discovery import hamming
 from causalcf.units import Units
 
 N = 5
@@ -79,6 +80,81 @@ def test_an_intervention_within_the_noise_of_an_equation_is_seen(rows):
     natural = (mechanism.equations(moved) + noise["f"] - mechanism.equations(noise["f"]))[:, 2].detach()
     found = mechanism.caused(noise, {"a": moved[:, 0], "b": moved[:, 1], "c": natural + shifts})
     assert found.tolist() == [[False, False, natural_] for natural_ in (True, False, False, True, True)]
+
+
+def test_known_interventions_are_not_guessed(rows):
+    image, parents = rows
+    mechanism = built()
+    with torch.no_grad():
+        mechanism.equations.last += 0.5
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    far, near = {**parents, "c": parents["c"] + 3}, {**parents, "c": parents["c"] + 1e-5}
+    assert not mechanism.caused(noise, far).any()
+    assert mechanism.caused(noise, near)[:, 2].all()
+    left, done = mechanism.act(noise, ["a"]), mechanism.act(noise, ["c"])
+    x, timestep = torch.randn(N, 1, 8, 8, dtype=torch.float64), torch.full((N,), 300)
+    read = mechanism.projector(x, timestep)
+    for other in (far, near):
+        assert mechanism.caused(left, other).tolist() == [[False, False, True]] * N
+        assert not mechanism.caused(done, other).any()
+        through, direct = (mechanism._guidance(known, other).parts[1].reads(x, timestep) for known in (left, done))
+        own = noise["f"] - mechanism.equations(noise["f"])
+        torch.testing.assert_close(through[:, 2], (mechanism.equations(read) + own)[:, 2])
+        assert torch.equal(direct, read)
+    assert not mechanism.but(direct=True).caused(left, far).any()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A model whose flows are not its equations, and which of its factors each prediction leads through these."""
+    torch.manual_seed(0)
+    numbers = {name: cf.Continuous() for name in "abmc"}
+    graph = cf.CausalGraph("a -> m -> c; b -> c; a, b, c -> image", **numbers, image=cf.Image(1, 8, 8))
+    known = {name: M.Gaussian(weights={cause: 1.0 for cause in graph.parents(name)}) for name in numbers}
+    scm = cf.SCM(graph, {**known, "image": M.NSCMDiffusion(widths=(8, 8), projector=(8, 8), steps=2)})
+    scm.mechanisms["image"].fitted = True
+    image, found = scm.mechanism("image"), []
+
+    def predict(noise, parents):
+        found.append(image.caused(noise, parents).tolist())
+        return torch.zeros(len(noise["u"]), 1, 8, 8)
+
+    monkeypatch.setattr(image, "predict", predict)
+    return scm, found
+
+
+READ, LED = [[False, False, False]], [[False, False, True]]
+ONE, OTHER = cf.do(c=1.0), cf.do(a=lambda pa: torch.zeros(N))
+
+
+@pytest.mark.parametrize(
+    ("plan", "again", "expected"),
+    [
+        ([OTHER], False, [LED]),
+        ([ONE], False, [READ]),
+        ([cf.do(c=cf.shift(0.0))], False, [READ]),
+        ([cf.do(c=lambda pa: pa["m"] + pa["b"])], False, [READ]),
+        ([cf.do(m=1.0)], False, [READ]),  # by way of it the others cause c
+        ([ONE, OTHER], False, [READ, READ]),
+        ([OTHER, ONE], False, [LED, READ]),
+        ([ONE, OTHER], True, [READ, LED]),
+    ],
+)
+def test_a_world_knows_what_was_intervened_on(asked, plan, again, expected, rows):
+    scm, found = asked
+    values = {"a": rows[1]["a"], "b": rows[1]["b"], "m": rows[1]["c"], "c": rows[1]["a"], "image": rows[0]}
+    worlds = cf.sequence(scm, {name: value.float() for name, value in values.items()}, plan, reabduct=again)
+    for world in worlds[1:]:
+        world["image"]
+    assert found == [rows_ * N for rows_ in expected]
+
+
+def test_samples_know_what_was_intervened_on(asked):
+    scm, found = asked
+    for model in (scm, scm.do(a=1.0), scm.do(c=1.0)):
+        model.sample(1)
+        model.to_pyro()(1)
+    assert found == [LED, LED, LED, LED, READ, READ]
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -216,6 +292,29 @@ def test_pulls_cut_short_are_counted_and_said(rows, caplog):
     assert "lower size" in caplog.text
 
 
+def test_probes_belong_to_the_unit(rows):
+    image, parents = rows
+    mechanism = built(probes=1, size=0.3)
+    other = {**parents, "a": parents["a"] + 1}
+
+    def asked(seed, row=slice(0, N)):
+        noise = mechanism.abduct(
+            image[row], {k: v[row] for k, v in parents.items()}, Units(torch.arange(N)[row], seed), "x"
+        )
+        given = {k: v[row] for k, v in other.items()}
+        pull = mechanism._guidance(noise, given).parts[1]
+        assert len(set(pull.seed.tolist())) == len(pull.seed)
+        return pull.seed, mechanism.predict(noise, given)
+
+    seeds, whole = asked(0)
+    part = asked(0, slice(2, 4))
+    assert torch.equal(part[0], seeds[2:4])
+    torch.testing.assert_close(part[1], whole[2:4])
+    assert not (asked(1)[0] == seeds).any()
+    drawn = mechanism.noise(UNITS, "x")
+    assert torch.equal(mechanism._guidance(drawn, other).parts[1].seed, mechanism._guidance(drawn, other).parts[1].seed)
+
+
 def shifted(generator):
     generator.features.mean[1] += 0.5
     return generator
@@ -269,6 +368,25 @@ def test_spreads_are_measured_on_rows_from_all_over(monkeypatch):
     torch.testing.assert_close(mechanism.projector.log_spread[0].exp().square(), torch.full((3,), 0.5).double())
 
 
+@pytest.mark.parametrize(
+    ("scale", "stop"), [("empirical", 0.5), ("ancestral", 0.5), ("balanced", 0.0), ("constant", 0.0)]
+)
+def test_pulls_that_do_not_die_out_stop(scale, stop, rows):
+    image, parents = rows
+    mechanism = built(scale=scale)
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+
+    def tolerance(made):
+        return made._guidance(noise, parents).parts[1].tolerance
+
+    assert tolerance(mechanism) == tolerance(built().but(scale=scale)) == stop
+    assert mechanism.config()["stop"] is None
+    saved = mechanism.but(stop=0.0)
+    assert tolerance(saved) == tolerance(saved.but(size=0.5)) == 0
+    assert saved.config()["stop"] == 0
+    assert tolerance(mechanism.but(stop=0.3)) == 0.3
+
+
 def test_told_and_led_it_is_pulled_from_what_it_is_told(rows):
     image, parents = rows
     other = {name: value + 1 for name, value in parents.items()}
@@ -310,6 +428,49 @@ def test_equations_learn_a_function_and_its_noise():
     assert (equations(z)[:, 2] - torch.sin(z[:, 0]) * z[:, 1]).abs().mean() < 0.15
 
 
+@pytest.fixture
+def gates():
+    """A mechanism whose gates ended as `sigmoid`, none of them shut."""
+    mechanism = built(structure="learned")
+    opening = torch.tensor([[0.3, 0.2, 0.3], [0.4, 0.3, 0.3], [0.9, 0.3, 0.3]]).double()
+    with torch.no_grad():
+        mechanism.equations.gates.copy_(opening.logit())
+        mechanism.equations.last += 0.5
+    return mechanism
+
+
+def test_gates_more_than_half_open_are_edges(gates, rows):
+    image, parents = rows
+    assert gates.graph() == {"a": [], "b": [], "c": ["a"]}
+    assert hamming(gates.graph(), {"c": ["a", "b"]}) == 1
+    assert built().graph() == {"a": [], "b": [], "c": ["a", "b"]}
+    assert (gates.equations.adjacency().sum(1) > 0.5).all()  # roots hear as much in all
+    noise = gates.abduct(image, parents, UNITS, "x")
+    assert gates.caused(noise, parents).tolist() == [[False, False, True]] * N
+    pull = gates._guidance(noise, parents).parts[1]
+    x, timestep = torch.randn(N, 1, 8, 8, dtype=torch.float64), torch.full((N,), 300)
+    z = gates.projector(x, timestep)
+    expected = pull.reads(x, timestep)
+    assert torch.equal(expected[:, :2], z[:, :2])
+    with torch.no_grad():
+        gates.equations.gates[2, 1:] = -1e9  # what is no edge is not heard
+    torch.testing.assert_close(gates._guidance(noise, parents).parts[1].reads(x, timestep), expected)
+
+
+def test_no_edge_is_said_once_after_fitting(gates, rows, caplog):
+    gates.settle(*rows)
+    assert not caplog.records
+    with torch.no_grad():
+        gates.equations.gates.fill_(-1.0)
+    gates.settle(*rows)
+    assert len(caplog.records) == 1
+    assert "no learned gate ended more than half open (the widest at 0.27)" in caplog.text
+    assert not any(gates.graph().values())
+    caplog.clear()
+    built(structure={}).settle(*rows)
+    assert not caplog.records
+
+
 def test_cycles_are_counted():
     acyclic = Equations(3, torch.tensor([[0, 0, 0], [1, 0, 0], [1, 1, 0]]))
     cyclic = Equations(2, torch.tensor([[0, 1], [1, 0]]))
@@ -340,12 +501,22 @@ def test_cycles_are_counted():
         ({"size": -1.0}, "expected a finite size >= 0"),
         ({"size": float("nan")}, "expected a finite size >= 0"),
         ({"size": float("inf")}, "expected a finite size >= 0"),
+        (
+            {"inversion": "guided"},
+            "inversion='guided' is of a generator .* by='nscm' tells it nothing; take inversion='condition'",
+        ),
+        ({"reference": "factual"}, "reference='factual' is of a generator that is told .* take reference='null'"),
         ({"omega": 2.0}, "omega=2.0 is of by='parents'"),
     ],
 )
 def test_what_cannot_work_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         built(**options)
+
+
+@pytest.mark.parametrize("by", ["parents", "both"])
+def test_a_generator_that_is_told_may_be_guided(by):
+    assert built(by=by, omega=2.0, inversion="guided").but(inversion="condition", reference="factual").omega == 2
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from tests.metrics.test_metrics import Picture
 PLAN = [do(a=shift(0.4)), do(k=0.0), do(a=shift(-0.2))]
 
 
-def make(**options):
+def make(k=None, **options):
     bounded = cf.Continuous(lower=-2.0, upper=4.0)
-    graph = cf.CausalGraph("a -> x; k -> x", a=bounded, k=bounded, x=cf.Image(1, 2, 2))
+    graph = cf.CausalGraph("a -> x; k -> x", a=bounded, k=k or bounded, x=cf.Image(1, 2, 2))
     known = {"a": M.Functional(lambda u, pa: u, lambda x, pa: x), "x": Picture(**options)}
     return cf.SCM(graph, {**known, "k": M.Functional(lambda u, pa: u, lambda x, pa: x)})
 
@@ -75,6 +75,43 @@ def test_errors_are_those_of_the_effects_that_were_shrunk():
     error = (4 * mean - 0.5 - (data.rows["a"] + 0.4)).abs().mean().item()
     assert math.isclose(report["error of oracle", "step 1", "a"].estimate.mean, error, rel_tol=1e-4)
     assert math.isclose(report[ACM, "step 1", "all factors"].estimate.mean, error / 6, rel_tol=1e-4)
+
+
+def test_numbers_without_a_range_are_left_out_of_the_stand_in_alone():
+    oracles = {"a": read, "k": lambda image: 8 * image.flatten(1).mean(1) - 2}
+    both = evaluate_sequence(make(shrink=0.5), Data(), PLAN[:1], node="x", oracles=oracles)
+    part = evaluate_sequence(make(cf.Continuous(lower=-2.0), shrink=0.5), Data(), PLAN[:1], node="x", oracles=oracles)
+    alone = evaluate_sequence(make(shrink=0.5), Data(), PLAN[:1], node="x", oracles={"a": read})
+    mean, found, one = (report[ACM, "step 1", "all factors"].estimate.mean for report in (both, part, alone))
+    assert found == one != mean
+    assert part["error of oracle", "step 1", "k"] == both["error of oracle", "step 1", "k"]
+    none = evaluate_sequence(make(cf.Continuous(), shrink=0.5), Data(), PLAN[:1], node="x", oracles={"k": oracles["k"]})
+    assert not any(line.metric == ACM for line in none.lines)
+
+
+def test_classes_agree_or_do_not():
+    data = Data()
+    data.rows["k"] = torch.arange(10) % 3
+    scm = make(cf.Categorical(3))
+    data.true_counterfactual = lambda rows, action, seed=0: dict(scm.observe(rows, seed).do(action))
+    oracles = {"k": lambda image: torch.full((len(image),), 2)}
+    report = evaluate_sequence(scm, data, [do(a=shift(0.4))], node="x", oracles=oracles)
+    line = report["error of oracle", "step 1", "k"]
+    assert (line.estimate.mean, line.reference.mean, line.unit) == (pytest.approx(0.7), pytest.approx(0.7), "share")
+    assert report[ACM, "step 1", "all factors"].estimate.mean == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("data", "plan", "message"),
+    [
+        (Data().rows, PLAN, r"expected a data set that knows its true counterfactuals, .* got dict; .* cf\.evaluate"),
+        (Data(), do(a=1.0), r"expected a list of interventions, .* got do\(a = 1\)"),
+        (Data(), [{"a": 1.0}], r"expected a list of interventions, .* got \[{'a': 1.0}\]"),
+    ],
+)
+def test_what_is_no_data_set_or_plan_is_refused(data, plan, message):
+    with pytest.raises(TypeError, match=message):
+        evaluate_sequence(make(), data, plan, node="x")
 
 
 def test_the_stand_in_is_held_against_the_truth_not_against_what_the_model_meant():
