@@ -317,6 +317,12 @@ class Likely(Ascent):
 FAR = 100.0  # noisy images are of size 1; further out, it is the pulls that have driven them there
 
 
+def refuse_inference_mode(what: str) -> None:
+    """Raise where torch gives no gradients."""
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(f"{what} needs gradients, which torch.inference_mode() forbids; write torch.no_grad()")
+
+
 def finite(what: str, values: Tensor, x: Images, timestep: Tensor) -> None:
     """Raise if values, rows first, are not finite.
 

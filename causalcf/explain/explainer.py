@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from causalcf.diffusion.ancestral import Draw
+from causalcf.diffusion.gradient import refuse_inference_mode
 from causalcf.diffusion.masks import moved
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
@@ -140,6 +141,7 @@ class Explainer(ABC):
             ids: one integer per row, which with the seed decides its noise; by default a digest of the image.
             locked: places that must not change, where the method has masks that can be locked; see `diverse`.
         """
+        refuse_inference_mode(f"{type(self).__name__}.explain")
         queries = self.queries(classifier, generator, images, target)
         if locked is not None:
             refuse_locked(locked, images)

@@ -13,7 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from causalcf.diffusion.gradient import Ancestral, Balanced, Constant, Empirical, Pulls, Scale
+from causalcf.diffusion.gradient import (
+    Ancestral,
+    Balanced,
+    Constant,
+    Empirical,
+    Pulls,
+    Scale,
+    refuse_inference_mode,
+)
 from causalcf.diffusion.guidance import Guidance
 from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.base import Noise, Parents
@@ -237,6 +245,7 @@ class LedDiffusion(Diffusion):
         base = super()._guidance(noise, parents)
         if self.by == "parents" or parents is None:
             return base
+        refuse_inference_mode(f"{type(self).__name__}(by={self.by!r})")
         return base + self._pull(noise, parents, SCALES[self.scale](self.size))
 
     @abstractmethod

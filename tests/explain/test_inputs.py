@@ -88,6 +88,11 @@ def test_a_classifier_in_training_mode(generator, images, layer, wrapped):
     assert len(FastDiME(**FEW).queries(network, generator, images)) == 3
 
 
+def test_inference_mode(generator, classifier, images):
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"FastDiME.explain needs gradients, .* no_grad\(\)"):
+        FastDiME(**FEW).explain(classifier, generator, images)
+
+
 def test_one_column_is_of_a_binary_classifier():
     logits = torch.tensor([2.0, -1.0, 0.1, 0.0])
     assert decided(logits).tolist() == decided(logits[:, None]).tolist() == [1, 0, 1, 0]

@@ -387,6 +387,18 @@ def test_pulls_that_do_not_die_out_stop(scale, stop, rows):
     assert tolerance(mechanism.but(stop=0.3)) == 0.3
 
 
+def test_inference_mode_is_refused_where_gradients_lead(rows):
+    image, parents = rows
+    mechanism = built()
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    mechanism.network.register_forward_hook(lambda *_: pytest.fail("asked the network"))
+    with (
+        torch.inference_mode(),
+        pytest.raises(RuntimeError, match=r"NSCMDiffusion\(by='nscm'\) needs gradients, .* torch.no_grad\(\)"),
+    ):
+        mechanism.predict(noise, parents)
+
+
 def test_told_and_led_it_is_pulled_from_what_it_is_told(rows):
     image, parents = rows
     other = {name: value + 1 for name, value in parents.items()}
