@@ -272,9 +272,8 @@ class SCM(nn.Module):
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
             wanted = {parent: self.graph[parent] for parent in self.graph.parents(name)}
-            built = nodes[name].built
-            if not built or (nodes[name].variable, nodes[name].parents) != (self.graph[name], wanted):
-                raise ValueError(f"{name}: the mechanism was not built for this variable and parents; use .but(...)")
+            if not nodes[name].built or (nodes[name].variable, nodes[name].parents) != (self.graph[name], wanted):
+                raise ValueError(_misplaced(name, nodes[name], self.graph[name], wanted))
         changed = copy.copy(self)
         changed._modules = {**self._modules, "_nodes": nn.ModuleList(nodes.values())}
         return changed
@@ -352,3 +351,21 @@ class SCM(nn.Module):
         scm = cls(described.graph, built)
         storage.load_weights(scm, Path(folder))
         return scm
+
+
+def _misplaced(name: str, mechanism: Mechanism, variable: Variable, parents: Mapping[str, Variable]) -> str:
+    """What is wrong with a mechanism that was not built for this variable and these parents."""
+    kind = type(mechanism).__name__
+    if not mechanism.built:
+        return (
+            f"{name}: this {kind} was not built for any variable; change options of the fitted mechanism, "
+            f"{name}={{...}}, or make SCM(graph, {{{name!r}: {kind}(...)}}) and fit it"
+        )
+    own = f"{mechanism.variable} given {', '.join(mechanism.parents) or 'nothing'}"
+    here = f"{variable} given {', '.join(parents) or 'nothing'}"
+    others = [f"its {p} is {v}, not {parents[p]}" for p, v in mechanism.parents.items() if v != parents.get(p, v)]
+    reads = ", or keep it in its own model and put it before another generator, .leading(...)"
+    return (
+        f"{name}: this {kind} models {'; '.join([own, *others])}, and here {name} is {here}; fit a {kind} on these "
+        f"parents{reads if hasattr(mechanism, 'leading') else ''}"
+    )

@@ -27,6 +27,7 @@ from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
 from causalcf.networks.projector import LEVELS, Projector
+from causalcf.networks.unet import GROUPS
 from causalcf.rows import spread
 from causalcf.units import Units
 
@@ -48,6 +49,10 @@ TOLD = ("parents", "both")  # of what leads, that by which the generator is told
 def number(value: object) -> bool:
     """Whether it is a real number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wide(width: object) -> bool:
+    return isinstance(width, int) and width > 0 and width % GROUPS == 0
 
 
 class LedDiffusion(Diffusion):
@@ -98,6 +103,11 @@ class LedDiffusion(Diffusion):
                     f"{kind}: {name}={value!r} is of a generator that is told the parents, by='parents' or 'both', and "
                     f"by={by!r} tells it nothing; take {name}={default!r}"
                 )
+        if not (isinstance(projector, Sequence) and projector and all(map(_wide, projector))):
+            raise ValueError(
+                f"{kind}: expected projector to be one or more widths that {GROUPS} divides, for example (32, 64, 64), "
+                f"got {projector!r}"
+            )
         self.by, self.scale, self.size, self.limit = by, scale, size, limit
         self.projector_widths = tuple(projector)
         self.pulls = Pulls()
@@ -107,6 +117,11 @@ class LedDiffusion(Diffusion):
         return {**own, "projector": list(self.projector_widths), **super().config()}
 
     def _build(self) -> None:
+        if not self.parents:
+            raise ValueError(
+                f"{type(self).__name__}: this image has no parents, so there is nothing to lead it to; use "
+                "SpatialDiffusion()"
+            )
         super()._build()
         channels, height, width = self.variable.shape
         length = Schedule(self.schedule).length

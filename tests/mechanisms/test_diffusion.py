@@ -388,7 +388,9 @@ def test_options_change_without_a_refit_and_weights_are_shared(rows):
         scm.using(x={"speed": 5})
     with pytest.raises(ValueError, match="x: SemanticDiffusion: expected solver in"):
         scm.using(x={"solver": "fast"})
-    with pytest.raises(ValueError, match="not built for this variable"):
+    with pytest.raises(
+        ValueError, match=r"x: this SpatialDiffusion was not built .* x={...}, or make SCM\(graph, {'x'"
+    ):
         scm.using(x=M.SpatialDiffusion())
 
 

@@ -545,6 +545,48 @@ def test_a_structure_maps_names_to_lists_of_names(kind, structure, message):
         kind(structure)
 
 
+@pytest.mark.parametrize(
+    ("factors", "size", "message"),
+    [
+        (
+            "abd",
+            8,
+            r"given a, b, c, and here x is Image.* given a, b, d; fit a NSCMDiffusion .* or .*\.leading\(\.\.\.\)",
+        ),
+        ("", 8, "given a, b, c, and here x is Image.* given nothing; fit"),
+        ("abc", 16, r"Image\(channels=1, height=8, .* and here x is Image\(channels=1, height=16"),
+    ],
+)
+def test_a_mechanism_of_another_model_is_told_apart(factors, size, message):
+    graph = cf.CausalGraph(
+        [(n, "x") for n in factors], {n: cf.Continuous() for n in factors} | {"x": cf.Image(1, size, size)}
+    )
+    with pytest.raises(ValueError, match=f"x: this NSCMDiffusion models .*{message}"):
+        cf.SCM(graph).using(x=built())
+
+
+def test_parents_of_other_bounds_are_named():
+    numbers = {**PARENTS, "b": cf.Continuous(lower=0.0)}
+    graph = cf.CausalGraph([(n, "x") for n in numbers], {**numbers, "x": cf.Image(1, 8, 8)})
+    with pytest.raises(
+        ValueError, match=r"given a, b, c; its b is Continuous.*, not Continuous.*lower=0.0.*, and here"
+    ):
+        cf.SCM(graph).using(x=built())
+
+
+@pytest.mark.parametrize("kind", [M.NSCMDiffusion, M.DiffSCM])
+def test_an_image_without_factors_is_refused(kind):
+    with pytest.raises(ValueError, match=f"{kind.__name__}: this image has no parents, .* use SpatialDiffusion"):
+        kind().build(cf.Image(1, 8, 8), {}, {})
+
+
+@pytest.mark.parametrize("kind", [M.NSCMDiffusion, M.DiffSCM])
+@pytest.mark.parametrize("widths", [(12,), (), 32, (32, -8), (8.0,), None])
+def test_widths_of_the_projector_are_checked(kind, widths):
+    with pytest.raises(ValueError, match=r"projector to be one or more widths that 8 divides, .* got "):
+        kind(projector=widths)
+
+
 def test_a_class_is_no_factor():
     with pytest.raises(TypeError, match="k is categorical, and factors are numbers"):
         M.NSCMDiffusion(widths=(8, 8)).build(cf.Image(1, 8, 8), {"k": cf.Categorical(3)})
