@@ -117,12 +117,12 @@ class LedDiffusion(Diffusion):
         return {**own, "projector": list(self.projector_widths), **super().config()}
 
     def _build(self) -> None:
+        super()._build()
         if not self.parents:
             raise ValueError(
                 f"{type(self).__name__}: this image has no parents, so there is nothing to lead it to; use "
                 "SpatialDiffusion()"
             )
-        super()._build()
         channels, height, width = self.variable.shape
         length = Schedule(self.schedule).length
         self.projector = Projector(channels, (height, width), self.features.width, self.projector_widths, length)

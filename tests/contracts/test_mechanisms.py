@@ -105,6 +105,7 @@ CASES = [
             "structure learned, empirical": {
                 "structure": "learned",
                 "scale": "empirical",
+                "stop": 0.0,  # equations that were never fitted are hardly missed
                 "size": 0.02,
                 "solver": "2m",
             },
