@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -46,11 +46,9 @@ class CausalVAE(ImageMechanism):
     anew. And one decoder sees all concepts, since a sum of one decoder per concept cannot draw what two of them decide
     together, as length and position do the ends of a shadow.
 
-    Abduction encodes. Prediction intervenes on the factors whose new value is not what the equations give with the
-    noise that the factual factors had: their entry is set to that value, and the others follow with their own codes.
-    A factor none of whose causes moved was intervened on whenever it moved itself. What the decoder left over of the
-    factual image is added, so that doing nothing gives the image back exactly. Abduction and prediction are
-    differentiable.
+    Abduction encodes. Prediction sets the entries of the factors that were intervened on, and the others follow with
+    their own codes. What the decoder left over of the factual image is added, so that doing nothing gives the image
+    back exactly. Abduction and prediction are differentiable.
 
     Noise sites: "e", the codes; "f", the factual factors, of abducted noise alone: where there are none, all entries
     are set; "u", what is left over.
@@ -173,10 +171,18 @@ class CausalVAE(ImageMechanism):
     def concepts(self, noise: Noise, parents: Parents) -> Float[Tensor, "batch factor width"]:
         """The concepts that this noise takes under these parents; the labelled entries are the first."""
         value = self.features(parents, len(noise["e"]))
-        fixed = (
-            self.equations.intervened(noise["f"], value) if "f" in noise else torch.ones_like(value, dtype=torch.bool)
-        )
+        if "f" not in noise:
+            fixed = torch.ones_like(value, dtype=torch.bool)
+        else:
+            fixed = noise["do"] if "do" in noise else self.equations.intervened(noise["f"], value)
         return self._caused(noise["e"].to(value.dtype), fixed, value)
+
+    def act(self, noise: Noise, intervened: Collection[str]) -> Noise:
+        """The noise, and in "do" which factors were intervened on.
+
+        Where it is left out they are guessed: a factor that is not where its equation and the factual noise put it.
+        """
+        return structures.marked(noise, self.parents, intervened)
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         """Encode, decode, and keep the factors and what the decoder leaves over."""

@@ -144,8 +144,7 @@ class NSCMDiffusion(LedDiffusion):
 
         Where it is left out they guess: a factor that is not where its equation and the factual noise put it was.
         """
-        done = torch.tensor([name in intervened for name in self.parents], device=noise["u"].device)
-        return {**noise, "do": done.expand(len(noise["u"]), -1)}
+        return structures.marked(noise, self.parents, intervened)
 
     def caused(self, noise: Noise, parents: Parents) -> Bool[Tensor, "batch factor"]:
         """Which factors prediction leads through their equations: those with causes that were not intervened on.

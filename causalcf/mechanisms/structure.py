@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from causalcf.graph import CausalGraph
-from causalcf.mechanisms.base import Mechanism
+from causalcf.mechanisms.base import Mechanism, Noise
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,13 @@ def intervened(graph: CausalGraph, name: str, actions: Collection[str]) -> froze
     """
     parents = graph.parents(name)
     return frozenset(p for p in parents if not _way(graph, parents, p).isdisjoint(actions))
+
+
+def marked(noise: Noise, parents: Collection[str], intervened: Collection[str]) -> Noise:
+    """The noise, and in "do" which of the parents were intervened on."""
+    like = next(iter(noise.values()))
+    done = torch.tensor([name in intervened for name in parents], device=like.device)
+    return {**noise, "do": done.expand(len(like), -1)}
 
 
 def _way(graph: CausalGraph, parents: Sequence[str], parent: str) -> set[str]:

@@ -119,6 +119,20 @@ def test_what_is_intervened_on_takes_its_value_and_the_rest_follows_with_its_own
     assert not torch.allclose(z[:, C], before[:, C])
 
 
+def test_known_interventions_are_not_guessed(rows):
+    image, parents = rows
+    mechanism = built(CHAIN)
+    noise = mechanism.abduct(image, parents, UNITS, "x")
+    before = mechanism.concepts(noise, parents)[..., 0]
+    far = {**parents, "c": parents["c"] + 3}
+    followed = mechanism.concepts(mechanism.act(noise, []), far)[..., 0]
+    torch.testing.assert_close(followed, before)
+    for other in (far, {**parents, "c": parents["c"] + 1e-5}):
+        value = mechanism.features(other, N)
+        done = mechanism.concepts(mechanism.act(noise, ["c"]), other)[..., 0]
+        torch.testing.assert_close(done[:, C], value[:, C])
+
+
 def test_an_intervention_within_the_noise_of_its_equation_is_not_overlooked(rows):
     image, parents = rows
     mechanism = built()
