@@ -124,8 +124,8 @@ def repaired(
         label: the column that it learned, int64 classes.
         images: the counterfactuals, in [0, 1].
         labels: theirs, see `relabelled`; those with label -1 are left out.
-        share: of every batch that is counterfactuals; the closer rows follow the shortcut, the larger, 0.97 for example,
-            as they keep the classifier at it.
+        share: of every batch that is counterfactuals; where the rows follow a shortcut closely, take 0.97 for
+            example, as they keep the classifier at it.
         steps: optimiser steps.
         batch: images per step.
         rate: the largest learning rate.
