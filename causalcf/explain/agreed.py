@@ -20,9 +20,8 @@ from causalcf.diffusion.schedule import Levels
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, steps_back
-from causalcf.explain.generator import Generator
 from causalcf.explain.inputs import refuse_unknown
-from causalcf.explain.queries import LossForm, Query
+from causalcf.explain.queries import LossForm
 
 
 class Agreed(Explainer):
@@ -54,6 +53,8 @@ class Agreed(Explainer):
         batch: rows at a time.
         seed: of all noise.
     """
+
+    tells = True
 
     def __init__(
         self,
@@ -94,13 +95,6 @@ class Agreed(Explainer):
         self.share, self.dilation, self.looks, self.angle, self.block = share, dilation, looks, angle, block
         self.abducted, self.threshold, self.blur = abducted, threshold, blur
         self.loss: LossForm = loss
-
-    def queries(  # noqa: D102
-        self, classifier: Any, generator: Generator, images: Images, target: int | Tensor | None = None
-    ) -> list[Query]:
-        found = super().queries(classifier, generator, images, target)
-        generator.refuse_classes(found[0].classes)
-        return found
 
     @property
     def depth(self) -> int:

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -93,7 +93,12 @@ class Explainer(ABC):
         parity: "published" follows the released code where it differs from what is meant; None is corrected.
         batch: rows at a time; results do not depend on it.
         seed: of all noise, together with the rows' ids.
+
+    Attributes:
+        tells: whether the generator is told the classes of the classifier.
     """
+
+    tells: ClassVar[bool] = False
 
     def __init__(self, scales: Sequence[float], parity: Parity, batch: int, seed: int) -> None:
         kind = type(self).__name__
@@ -195,6 +200,8 @@ class Explainer(ABC):
             queries.append(Query(classifier, images[index], aim))
         queries[0].through(surrogate).refuse_unfit(images)
         refuse_misfit(generator, images)
+        if self.tells:
+            generator.refuse_classes(queries[0].classes)
         return queries
 
     def diverse(

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from causalcf.diffusion.consensus import OVERWRITES, Consensus, Overwrite
-from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import guided
 from causalcf.diffusion.solvers import DDIM, Explicit, noised
 from causalcf.diffusion.trajectory import generate
 from causalcf.explain.explainer import Attempt, Explainer, Parity, steps_back
-from causalcf.explain.generator import Generator
-from causalcf.explain.queries import Query
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +46,8 @@ class LDCE(Explainer):
         seed: of all noise.
     """
 
+    tells = True
+
     def __init__(
         self,
         steps: int = 500,
@@ -77,13 +75,6 @@ class LDCE(Explainer):
         self.steps, self.strength, self.angle, self.block = steps, strength, angle, block
         self.class_weight, self.distance_weight = class_weight, distance_weight
         self.overwrite: Overwrite = overwrite
-
-    def queries(  # noqa: D102
-        self, classifier: Any, generator: Generator, images: Images, target: int | Tensor | None = None
-    ) -> list[Query]:
-        found = super().queries(classifier, generator, images, target)
-        generator.refuse_classes(found[0].classes)
-        return found
 
     @property
     def depth(self) -> int:
