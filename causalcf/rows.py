@@ -40,7 +40,7 @@ class Columns:
     def __len__(self) -> int:
         return len(next(iter(self.content.values()), ()))
 
-    def __getitem__(self, index: Any) -> Mapping[str, Tensor]:
+    def __getitem__(self, index: Any) -> dict[str, Tensor]:
         return {name: value[index] for name, value in self.content.items()}
 
     def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
@@ -74,8 +74,8 @@ class Table:
 
     def __init__(self, data: Mapping[str, Tensor] | Dataset, graph: CausalGraph, what: str = "rows") -> None:
         self.graph, self.what, self.data = graph, what, data
-        self._mapping = graph.check_rows(data) if isinstance(data, Mapping) else None
-        if self._mapping is None and not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        self._checked = Columns(graph.check_rows(data)) if isinstance(data, Mapping) else None
+        if self._checked is None and not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
             raise TypeError(
                 f"{what}: expected a mapping name -> tensor or a data set that is indexed with a list, "
                 f"got {type(data).__name__}"
@@ -84,19 +84,17 @@ class Table:
             raise ValueError(f"{what}: expected at least one row, got none")
 
     def __len__(self) -> int:
-        if self._mapping is not None:
-            return len(next(iter(self._mapping.values())))
-        return len(self.data)
+        return len(self.data if self._checked is None else self._checked)
 
     def __getitem__(self, index: slice | Sequence[int]) -> dict[str, Tensor]:
-        if self._mapping is not None:
-            return {name: value[index] for name, value in self._mapping.items()}
+        if self._checked is not None:
+            return self._checked[index]
         return self.graph.check_rows(self.data[index])  # type: ignore[index]
 
     def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Some columns of all rows."""
-        if self._mapping is not None:
-            return {name: self._mapping[name] for name in names}
+        if self._checked is not None:
+            return self._checked.columns(names)
         if hasattr(self.data, "columns"):
             return self.graph.check_rows(self.data.columns(names), names)  # type: ignore[attr-defined]
         parts = [self[start : start + 1024] for start in range(0, len(self), 1024)]

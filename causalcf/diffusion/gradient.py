@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from causalcf import numbers
 from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import Guidance, Step
 
@@ -66,8 +67,7 @@ class Sized(Scale):
     size: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.size < math.inf:
-            raise ValueError(f"{type(self).__name__}: expected a finite size >= 0, got {self.size!r}")
+        numbers.finite(type(self).__name__, 0, size=self.size)
 
 
 @dataclass(frozen=True)
@@ -231,8 +231,7 @@ class Towards(Ascent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.tolerance < math.inf:
-            raise ValueError(f"Towards: expected a finite tolerance >= 0, got {self.tolerance!r}")
+        numbers.finite("Towards", 0, tolerance=self.tolerance)
         if not isinstance(self.probes, int) or self.probes < 0:
             raise ValueError(
                 f"Towards: expected a whole number probes >= 0, got {self.probes!r}; 0 computes the norm itself"

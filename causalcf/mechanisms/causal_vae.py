@@ -18,6 +18,7 @@ from causalcf.networks.decoder import Decoder
 from causalcf.networks.encoder import Encoder, divergence, drawn
 from causalcf.networks.ladder import discretised
 from causalcf.networks.projector import Equations
+from causalcf.numbers import finite, whole
 from causalcf.units import Units
 from causalcf.variables import Categorical
 
@@ -89,13 +90,8 @@ class CausalVAE(ImageMechanism):
         recipe: Recipe | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if width < 1 or hidden < 1:
-            raise ValueError(f"CausalVAE: expected width >= 1 and hidden >= 1, got {width} and {hidden}")
-        if beta < 0 or supervision < 0 or sparsity < 0:
-            raise ValueError(
-                f"CausalVAE: expected beta >= 0, supervision >= 0 and sparsity >= 0, got {beta}, {supervision} and "
-                f"{sparsity}"
-            )
+        whole("CausalVAE", 1, width=width, hidden=hidden)
+        finite("CausalVAE", 0, beta=beta, supervision=supervision, sparsity=sparsity)
         if not 0 <= fresh < 1:
             raise ValueError(f"CausalVAE: expected 0 <= fresh < 1, got {fresh}")
         self.structure: structures.Structure = structures.given("CausalVAE", structure)

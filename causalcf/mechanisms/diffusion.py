@@ -24,6 +24,7 @@ from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recip
 from causalcf.mechanisms.image import ImageMechanism
 from causalcf.mechanisms.steering import By, Steering
 from causalcf.networks.unet import ConditionalUNet
+from causalcf.numbers import finite, whole
 from causalcf.units import Units
 
 RECIPE = Recipe(
@@ -141,9 +142,9 @@ class Diffusion(ImageMechanism):
                 f"{kind}: inversion='guided' has no effect with reference='factual', whose guidance cancels on the "
                 "factual image; leave one of the two out"
             )
-        for name, number in {"omega": omega, "tolerance": tolerance}.items():
-            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-                raise ValueError(f"{kind}: expected {name} to be a finite number, got {number!r}")
+        finite(kind, -math.inf, omega=omega)
+        finite(kind, 0, tolerance=tolerance)
+        whole(kind, 0, refine=refine)
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f"{kind}: expected precision 'float32' or 'bfloat16', got {precision!r}")
         if not 0 <= null_probability < 1:
@@ -153,8 +154,6 @@ class Diffusion(ImageMechanism):
                 f"{kind}: omega={omega} needs a trained null token, but null_probability=0 never trains it; "
                 "set null_probability=0.1 and train again, or omega=1"
             )
-        if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
-            raise ValueError(f"{kind}: expected a whole number of channels refine >= 0, got {refine!r}")
         FixedPoint(passes, tolerance)
         Schedule(schedule).levels(steps, spacing, bottom=lowest)
         self.widths, self.blocks, self.attention, self.patch = tuple(widths), blocks, attention, patch

@@ -11,8 +11,8 @@ from causalcf.diffusion.alignment import aligned
 from causalcf.diffusion.guidance import Anchored, Guidance
 from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.base import Noise, Parents
-from causalcf.mechanisms.numbers import finite, whole
 from causalcf.mechanisms.semantic import SemanticDiffusion
+from causalcf.numbers import finite, whole
 from causalcf.units import Units
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
 from causalcf.networks.projector import LEVELS, Projector
 from causalcf.networks.unet import GROUPS
+from causalcf.numbers import finite, number
 from causalcf.rows import spread
 from causalcf.units import Units
 
@@ -44,11 +44,6 @@ SCALES: dict[str, type[Balanced | Empirical | Ancestral | Constant]] = {
 
 SETTLING = 512  # training rows behind the projector's spreads
 TOLD = ("parents", "both")  # of what leads, that by which the generator is told the parents
-
-
-def number(value: object) -> bool:
-    """Whether it is a real number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _wide(width: object) -> bool:
@@ -93,8 +88,9 @@ class LedDiffusion(Diffusion):
             raise ValueError(f"{kind}: expected by={' or '.join(map(repr, self.leaders))}, got {by!r}")
         if scale not in self.forms:
             raise ValueError(f"{kind}: expected scale in {list(self.forms)}, got {scale!r}")
-        if not (number(size) and number(limit) and 0 <= size < math.inf and limit > 0):
-            raise ValueError(f"{kind}: expected a finite size >= 0 and limit > 0, got {size!r} and {limit!r}")
+        finite(kind, 0, size=size)
+        if not (number(limit) and limit > 0):
+            raise ValueError(f"{kind}: expected limit > 0, math.inf for none, got {limit!r}")
         if self.omega != 1 and by not in TOLD:
             raise ValueError(f"{kind}: omega={self.omega} is of by='parents'; the {by} is scaled by size")
         for name, default in {"inversion": "condition", "reference": "null"}.items():

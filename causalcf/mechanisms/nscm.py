@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,8 +14,9 @@ from causalcf.diffusion.gradient import Scale, Towards
 from causalcf.diffusion.guidance import Guidance
 from causalcf.mechanisms import structure as structures
 from causalcf.mechanisms.base import Noise, Parents
-from causalcf.mechanisms.led import Form, LedDiffusion, number
+from causalcf.mechanisms.led import Form, LedDiffusion
 from causalcf.networks.projector import Equations
+from causalcf.numbers import finite, whole
 from causalcf.variables import Categorical
 
 log = logging.getLogger(__name__)
@@ -81,12 +81,9 @@ class NSCMDiffusion(LedDiffusion):
     ) -> None:
         super().__init__(by, scale, size, limit, projector, null_probability, **options)
         self.stop, self.tolerated = stop, stop if stop is not None else 0.5 if scale in ENDLESS else 0.0
-        for name, value in {"stop": self.tolerated, "sparsity": sparsity}.items():
-            if not (number(value) and 0 <= value < math.inf):
-                raise ValueError(f"NSCMDiffusion: expected 0 <= {name} < inf, got {value!r}")
-        for name, value, least in (("probes", probes, 0), ("hidden", hidden, 1)):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"NSCMDiffusion: expected a whole number {name} >= {least}, got {value!r}")
+        finite("NSCMDiffusion", 0, stop=self.tolerated, sparsity=sparsity)
+        whole("NSCMDiffusion", 0, probes=probes)
+        whole("NSCMDiffusion", 1, hidden=hidden)
         self.structure: structures.Structure = structures.given("NSCMDiffusion", structure)
         if not isinstance(direct, bool):
             raise ValueError(f"NSCMDiffusion: expected direct to be True or False, got {direct!r}")

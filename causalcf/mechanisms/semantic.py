@@ -13,9 +13,9 @@ from torch import Tensor
 from causalcf.diffusion.denoiser import Images
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
-from causalcf.mechanisms.numbers import finite, whole
 from causalcf.networks.encoder import Encoder, divergence, drawn
 from causalcf.networks.views import KINDS, view
+from causalcf.numbers import finite, whole
 from causalcf.units import Units
 
 Dropped = Literal["all", "parents"]

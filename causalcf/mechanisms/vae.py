@@ -11,10 +11,10 @@ from torch import Tensor
 
 from causalcf.mechanisms.base import Noise, Parents, Recipe, as_recipe, recipe_config
 from causalcf.mechanisms.image import ImageMechanism
-from causalcf.mechanisms.numbers import finite, whole
 from causalcf.networks.decoder import Decoder
 from causalcf.networks.encoder import Encoder, divergence, drawn
 from causalcf.networks.ladder import Ladder, discretised
+from causalcf.numbers import finite, whole
 from causalcf.units import Units
 
 RECIPE = Recipe(

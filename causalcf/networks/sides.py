@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from causalcf.numbers import whole
+
 
 def coarsest(kind: str, size: tuple[int, int], widths: int, patch: int = 1) -> tuple[int, int]:
     """Height and width of the coarsest resolution, of `widths` of them, each half of the one before.
@@ -21,8 +23,7 @@ def coarsest(kind: str, size: tuple[int, int], widths: int, patch: int = 1) -> t
     """
     if widths < 1:
         raise ValueError(f"{kind}: expected widths of at least one resolution, got none; give (32, 64), for example")
-    if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1:
-        raise ValueError(f"{kind}: expected a whole number patch >= 1, got {patch!r}")
+    whole(kind, 1, patch=patch)
     factor = patch * 2 ** (widths - 1)
     if size[0] % factor or size[1] % factor:
         folded = f"patches of {patch} and " if patch > 1 else ""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from causalcf.networks.refinement import Refinement
 from causalcf.networks.sides import coarsest
+from causalcf.numbers import whole
 
 GROUPS = 8  # of channels that are normalised together
 
@@ -51,8 +52,7 @@ class ConditionalUNet(nn.Module):
         coarsest("UNet", size, len(widths), patch)
         if any(not isinstance(width, int) or width < 1 or width % GROUPS for width in widths):
             raise ValueError(f"UNet: expected widths that {GROUPS} divides, got {tuple(widths)}")
-        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
-            raise ValueError(f"UNet: expected a whole number blocks >= 1, got {blocks!r}")
+        whole("UNet", 1, blocks=blocks)
         width = 4 * widths[0]
         self.patch = patch
         height, width_ = (torch.linspace(-1, 1, side // patch) for side in size)

@@ -26,7 +26,7 @@ from causalcf.metrics import (
     Tally,
 )
 from causalcf.pretrained import ROOT
-from experiments.morphodigits.evaluate import FirstRows, plan
+from experiments.morphodigits.evaluate import plan
 from experiments.morphomnist.evaluate import digest, evaluations, kept
 from experiments.morphomnist.measured import slug
 
@@ -107,8 +107,8 @@ def main(
         metrics += [CounterfactualError(data), Identity()]
         with torch.no_grad():
             cost = evaluations(scm, data[:4], cf.do(thickness=3.0))
-            report = cf.evaluate(scm, FirstRows(data, rows), plan(), metrics, batch=batch, seed=seed)
-            again = cf.evaluate(scm, FirstRows(data, back), plan(), [Reversibility()], batch=batch, seed=seed)
+            report = cf.evaluate(scm, data[:rows], plan(), metrics, batch=batch, seed=seed)
+            again = cf.evaluate(scm, data[:back], plan(), [Reversibility()], batch=batch, seed=seed)
         about = {"way": way, "asked": print_of, "evaluations": cost, "back": back}
         lines = [*report.to_dict()["lines"], *again.to_dict()["lines"]]
         path.write_text(json.dumps({**about, **report.to_dict(), "lines": lines}, indent=1) + "\n")

@@ -8,30 +8,15 @@ belongs to the row, so every run and every batch size sees the same.
 
 import json
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import causalcf as cf
 from causalcf.data import MorphoDigits
 from causalcf.demo import oracles
 from causalcf.metrics import Composition, CounterfactualError, Effectiveness, NoiseMoments, Reversibility
-
-
-class FirstRows:
-    """The first rows of a data set, drawn once."""
-
-    def __init__(self, data: MorphoDigits, count: int) -> None:
-        self.rows = data[:count]
-
-    def __len__(self) -> int:
-        return len(self.rows["id"])
-
-    def __getitem__(self, index: slice | list[int]) -> Mapping[str, Tensor]:
-        return {name: value[index] for name, value in self.rows.items()}
 
 
 def plan(rows: int = 20_000) -> dict[str, cf.Do]:
@@ -75,10 +60,8 @@ def main(
         CounterfactualError(data),
         Reversibility(),
     ]
-    report = cf.evaluate(scm, FirstRows(data, rows), plan(), metrics, batch=batch, seed=seed, progress=True)
-    cycles = cf.evaluate(
-        scm, FirstRows(data, cycle_rows), {"-": cf.do(digit=0)}, [Composition(cycles=(1, 10))], batch=cycle_rows
-    )
+    report = cf.evaluate(scm, data[:rows], plan(), metrics, batch=batch, seed=seed, progress=True)
+    cycles = cf.evaluate(scm, data[:cycle_rows], {"-": cf.do(digit=0)}, [Composition(cycles=(1, 10))], batch=cycle_rows)
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     asked = f", asked with {options}" if options else ""
     about = f"{model}{asked}, test rows {rows}, seed {seed}, float32 network, {machine}"

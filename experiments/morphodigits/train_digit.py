@@ -12,25 +12,17 @@ from causalcf.demo import held
 from causalcf.training.predictors import fit_classifier, save_predictor
 
 
-class Independent:
+def independent(rows: int, seed: int) -> dict[str, torch.Tensor]:
     """Rows whose slant does not depend on the digit, so that the classifier cannot read one off the other."""
-
-    def __init__(self, rows: int, seed: int) -> None:
-        data = MorphoDigits("train", rows=rows, seed=seed)
-        columns = data.columns(["thickness", "intensity", "slant", "digit", "id"])
-        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-        columns["slant"] = columns["slant"][order]
-        parts = [
-            data.draw(columns["id"][k : k + 1000], {name: value[k : k + 1000] for name, value in columns.items()})
-            for k in range(0, rows, 1000)
-        ]
-        self.content = {"image": torch.cat(parts), "digit": columns["digit"]}
-
-    def __len__(self) -> int:
-        return len(self.content["digit"])
-
-    def __getitem__(self, index: list[int] | slice) -> dict[str, torch.Tensor]:
-        return {name: value[index] for name, value in self.content.items()}
+    data = MorphoDigits("train", rows=rows, seed=seed)
+    columns = data.columns(["thickness", "intensity", "slant", "digit", "id"])
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    columns["slant"] = columns["slant"][order]
+    parts = [
+        data.draw(columns["id"][k : k + 1000], {name: value[k : k + 1000] for name, value in columns.items()})
+        for k in range(0, rows, 1000)
+    ]
+    return {"image": torch.cat(parts), "digit": columns["digit"]}
 
 
 def main(out: Path = Path("runs/morphodigits-digit"), rows: int = 40_000, steps: int = 2000, seed: int = 100) -> None:
@@ -42,7 +34,7 @@ def main(out: Path = Path("runs/morphodigits-digit"), rows: int = 40_000, steps:
         steps: optimiser steps.
         seed: of attributes, weights and order; not that of the model it judges.
     """
-    network = fit_classifier(Independent(rows, seed), "digit", 10, steps=steps, seed=seed)
+    network = fit_classifier(independent(rows, seed), "digit", 10, steps=steps, seed=seed)
     test = held("test", 2000)
     save_predictor(network, out)
     print(f"accuracy on 2000 test rows: {(network.predict(test['image']) == test['digit']).double().mean():.4f}")

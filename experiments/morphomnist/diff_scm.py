@@ -21,7 +21,7 @@ from causalcf.data import MorphoMNIST
 from causalcf.metrics import Effectiveness, Frechet, Minimality, evaluate
 from causalcf.networks.classifier import Classifier
 from causalcf.training.predictors import load_predictor
-from experiments.morphomnist.evaluate import REFERENCE, Rows, interventions, unconditional
+from experiments.morphomnist.evaluate import REFERENCE, interventions, unconditional
 from experiments.morphomnist.models import folder
 
 SCALES = (0.0, 0.3, 0.7, 1.0, 2.0, 3.0, 5.0)
@@ -87,7 +87,7 @@ def main(
         metrics = [Effectiveness({"digit": judge}), Minimality(code, reference)]
         metrics.append(Frechet(judge.features, reference["image"]))
         with torch.no_grad():
-            report = evaluate(scm.using(image={"size": size}), Rows(data, rows), plan, metrics, batch=batch, seed=seed)
+            report = evaluate(scm.using(image={"size": size}), data[:rows], plan, metrics, batch=batch, seed=seed)
         nothing = report[columns["CLD"]].reference
         found.append({"size": size, **{name: report[place].estimate.mean for name, place in columns.items()}})
         found[-1]["CLD of doing nothing"] = nothing.mean if nothing else float("nan")

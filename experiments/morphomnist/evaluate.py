@@ -106,19 +106,6 @@ def kept(measured: Mapping[str, Any], asked: str, rows: int, cycled: int) -> boo
     return measured["asked"] == asked and measured["about"]["rows"] >= rows and measured["cycled"] >= cycled
 
 
-class Rows:
-    """Test rows in memory."""
-
-    def __init__(self, data: MorphoMNIST, count: int) -> None:
-        self.content = data[:count]
-
-    def __len__(self) -> int:
-        return len(self.content["id"])
-
-    def __getitem__(self, index: slice | list[int]) -> dict[str, Tensor]:
-        return {name: value[index] for name, value in self.content.items()}
-
-
 class Known:
     """The truth of thickness and intensity, morphed once for all methods; of a digit nobody knows it."""
 
@@ -198,10 +185,10 @@ def main(
         ]
         with torch.no_grad():
             cost = evaluations(scm, data[:20], plan["do(thickness)"].at(slice(0, 20), count))
-            report = evaluate(scm, Rows(data, count), plan, metrics, batch=batch, seed=seed)
+            report = evaluate(scm, data[:count], plan, metrics, batch=batch, seed=seed)
             part = {name: action.at(slice(0, first), count) for name, action in plan.items()}
             again = [Composition(cycles=(10,)), Reversibility()]
-            ten = evaluate(scm, Rows(data, first), part, again, batch=batch, seed=seed)
+            ten = evaluate(scm, data[:first], part, again, batch=batch, seed=seed)
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         content = Report((*report.lines, *ten.lines), report.about).to_dict()
         for line, found in zip(content["lines"], (*report.lines, *ten.lines), strict=True):

@@ -37,16 +37,16 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500, rea
     seen = test[:2000]
     for role, seed in SEEDS.items():
         for name in ("digit", "thickness", "intensity"):
-            path, table = out / f"{role}-{name}", _Table(rows[role])
+            path, seen_by = out / f"{role}-{name}", rows[role]
             if path.is_dir():
                 continue
             length = steps if role == "judge" else reader_steps
             if role == "reader" and name != "digit":
-                table = _Table(relit(rows[role], seed))
+                seen_by = relit(rows[role], seed)
             if name == "digit":
-                network = fit_classifier(table, name, 10, steps=length, seed=seed, precision="bfloat16")
+                network = fit_classifier(seen_by, name, 10, steps=length, seed=seed, precision="bfloat16")
             else:
-                network = fit_regressor(table, name, steps=length, seed=seed, precision="bfloat16")
+                network = fit_regressor(seen_by, name, steps=length, seed=seed, precision="bfloat16")
             save_predictor(network, path)
             found = network.predict(seen["image"])
             if name == "digit":
@@ -69,17 +69,6 @@ def relit(rows: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
     factor = torch.minimum(wanted / intensity, 1 / image.flatten(1).amax(1).clamp_min(1e-3))
     lit = {**rows, "image": image * factor.reshape(-1, 1, 1, 1), "intensity": intensity * factor}
     return {name: torch.cat([rows[name], lit[name]]) for name in ("image", "thickness", "intensity", "digit")}
-
-
-class _Table:
-    def __init__(self, content: dict[str, torch.Tensor]) -> None:
-        self.content = content
-
-    def __len__(self) -> int:
-        return len(self.content["digit"])
-
-    def __getitem__(self, index: list[int] | slice) -> dict[str, torch.Tensor]:
-        return {name: value[index] for name, value in self.content.items()}
 
 
 if __name__ == "__main__":

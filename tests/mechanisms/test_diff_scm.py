@@ -90,8 +90,8 @@ def test_abduction_reads_no_parents(rows):
     [
         ({"scale": "balanced"}, r"DiffSCM: expected scale in \['constant', 'empirical', 'ancestral'\], got 'balanced'"),
         ({"by": "nscm"}, "DiffSCM: expected by='classifier' or 'parents' or 'both', got 'nscm'"),
-        ({"limit": 0.0}, "expected a finite size >= 0 and limit > 0"),
-        ({"size": float("nan")}, "expected a finite size >= 0 and limit > 0, got nan"),
+        ({"limit": 0.0}, "expected limit > 0, math.inf for none, got 0.0"),
+        ({"size": float("nan")}, "expected a finite size >= 0, got nan"),
         (
             {"inversion": "guided"},
             "inversion='guided' is of a generator .* by='classifier' tells it nothing; take inversion='condition'",

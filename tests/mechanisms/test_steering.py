@@ -144,9 +144,9 @@ def test_a_reading_that_is_not_finite_names_its_reader(by, relative, rows):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (M.SpatialDiffusion, {"omega": float("nan")}, "expected omega to be a finite number, got nan"),
-        (M.SpatialDiffusion, {"omega": "2"}, "expected omega to be a finite number, got '2'"),
-        (M.SpatialDiffusion, {"tolerance": float("inf")}, "expected tolerance to be a finite number"),
+        (M.SpatialDiffusion, {"omega": float("nan")}, "expected a finite omega, got nan"),
+        (M.SpatialDiffusion, {"omega": "2"}, "expected a finite omega, got '2'"),
+        (M.SpatialDiffusion, {"tolerance": float("inf")}, "expected a finite tolerance >= 0, got inf"),
         (M.SpatialDiffusion, {"precision": "fp16"}, "expected precision 'float32' or 'bfloat16', got 'fp16'"),
         (M.SpatialDiffusion, {"steps": 2.5}, "steps=2.5 do not fit .* use 1 to 999 whole steps"),
         (M.SpatialDiffusion, {"reference": "factual", "inversion": "guided"}, "leave one of the two out"),

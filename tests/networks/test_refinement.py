@@ -66,5 +66,5 @@ def test_without_it_nothing_is_said_of_it():
 
 @pytest.mark.parametrize("refine", [-1, 1.5, True, "4"])
 def test_its_width_is_a_number_of_channels(refine):
-    with pytest.raises(ValueError, match="whole number of channels refine >= 0"):
+    with pytest.raises(ValueError, match="whole number refine >= 0"):
         M.SpatialDiffusion(refine=refine)

@@ -1,8 +1,9 @@
-"""Numbers among the options of a mechanism, checked where they enter."""
+"""Numbers among options, checked where they enter."""
 
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 
 def whole(kind: str, least: int, **options: object) -> None:
@@ -18,9 +19,14 @@ def whole(kind: str, least: int, **options: object) -> None:
             raise ValueError(f"{kind}: expected a whole number {name} >= {least}, got {value!r}")
 
 
+def number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a real number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def finite(kind: str, least: float, **options: object) -> None:
-    """Raise a ValueError where an option is no finite number, or below the least one."""
+    """Raise a ValueError where an option is no finite number, or below the least one, if there is one (not -inf)."""
     for name, value in options.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value < least:  # pyright: ignore[reportOperatorIssue]
-            raise ValueError(f"{kind}: expected a finite {name} >= {least:g}, got {value!r}")
+        if not (number(value) and math.isfinite(value) and value >= least):
+            bound = f" >= {least:g}" if math.isfinite(least) else ""
+            raise ValueError(f"{kind}: expected a finite {name}{bound}, got {value!r}")
