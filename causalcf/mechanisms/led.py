@@ -93,7 +93,7 @@ class LedDiffusion(Diffusion):
             raise ValueError(f"{kind}: expected limit > 0, math.inf for none, got {limit!r}")
         if self.omega != 1 and by not in TOLD:
             raise ValueError(f"{kind}: omega={self.omega} is of by='parents'; the {by} is scaled by size")
-        for name, default in {"inversion": "condition", "reference": "null"}.items():
+        for name, default in {"inversion": "condition", "reference": "null", "edit": None}.items():
             if by not in TOLD and (value := getattr(self, name)) != default:
                 raise ValueError(
                     f"{kind}: {name}={value!r} is of a generator that is told the parents, by='parents' or 'both', and "

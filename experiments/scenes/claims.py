@@ -14,6 +14,8 @@ from experiments.scenes.methods import (
     CONSTANTS,
     DIRECT,
     FREE,
+    KEPT,
+    KEPT_LED,
     OURS,
     SIZES,
     TOLD,
@@ -124,7 +126,7 @@ def all_of(claim: str, parts: list[Verdict]) -> str:
 
 def claims(measured: Measured, best: Mapping[str, float], steps: int) -> list[str]:
     """Each claim, with the differences per seed."""
-    ours, free, classifier = (titled(name, best[name]) for name in (OURS, FREE, CLASSIFIER))
+    ours, free, classifier, kept, both = (titled(name, best[name]) for name in (OURS, FREE, CLASSIFIER, KEPT, KEPT_LED))
     direct, *told = (titled(name, best[name]) for name in (DIRECT, *TOLD))
     led = (ours, direct, *told)
     one, many = "1 intervention, grey levels", f"{steps} in sequence, grey levels"
@@ -146,7 +148,11 @@ def claims(measured: Measured, best: Mapping[str, float], steps: int) -> list[st
             for own in (ours, direct)
             for text, read in ((one, lambda found: found.one), (many, lambda found: found.many))
         ),
-        less(measured, "more accurate than CausalVAE", many, lambda found: found.many, ours, "CausalVAE"),
+        *(
+            less(measured, f"more accurate than {other}", text, read, own, other)
+            for own, other in ((ours, "CausalVAE"), (both, "CausalVAE"), (kept, free), (both, kept))
+            for text, read in ((one, lambda found: found.one), (many, lambda found: found.many))
+        ),
         *(
             less(measured, f"better than {how}", one, lambda found: found.one, ours, other)
             for how, other in {

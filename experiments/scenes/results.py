@@ -10,7 +10,18 @@ from matplotlib.figure import Figure
 
 from experiments.scenes.claims import caught, claims, targets
 from experiments.scenes.measured import ACM, FRECHET, Measured, Result, load, over
-from experiments.scenes.methods import CLASSIFIER, CONSTANT, DIRECT, FREE, OURS, TOLD_DIRECT, chosen, methods, titled
+from experiments.scenes.methods import (
+    CLASSIFIER,
+    CONSTANT,
+    DIRECT,
+    FREE,
+    KEPT_LED,
+    OURS,
+    TOLD_DIRECT,
+    chosen,
+    methods,
+    titled,
+)
 from experiments.scenes.scene import Scene
 
 COLUMNS: dict[str, Callable[[Result], float]] = {
@@ -114,6 +125,7 @@ def shown(best: Mapping[str, float]) -> dict[str, str]:
         titled(OURS, best[OURS]): "#2468ad",
         titled(DIRECT, best[DIRECT]): "#7aa6d6",
         titled(TOLD_DIRECT, best[TOLD_DIRECT]): "#1b2030",
+        titled(KEPT_LED, best[KEPT_LED]): "#c2679b",
         titled(CONSTANT, best[CONSTANT]): "#e2a03f",
         titled(CLASSIFIER, best[CLASSIFIER]): "#8a6bbf",
         titled(FREE, best[FREE]): "#cf3a3a",

@@ -87,6 +87,12 @@ CASES = [
         for encoder, hidden, dropped in (("image", 0.0, "all"), ("image and parents", 0.5, "parents"))
     ),
     Case(
+        "spatial diffusion, edits kept local",
+        M.SpatialDiffusion,
+        cf.Image(2, 8, 8),
+        options={"widths": [8, 8], "steps": 40, "solver": "2m", "edit": 1e-6},
+    ),
+    Case(
         "semantic diffusion, factual reference",
         M.SemanticDiffusion,
         cf.Image(2, 8, 8),
