@@ -237,11 +237,11 @@ def _small(text: str) -> float:
 
 
 def _wrapped(text: str, room: float, size: float, bold: bool = False) -> list[str]:
-    """The text in lines no wider than the room, as far as its words allow."""
+    """The text in lines no wider than the room; words that are wider are broken."""
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
         current = ""
-        for word in paragraph.split(" "):
+        for word in (piece for whole in paragraph.split(" ") for piece in _pieces(whole, room, size, bold)):
             longer = f"{current} {word}".strip()
             if current and _extent(longer, size, bold) > room:
                 lines.append(current)
@@ -250,3 +250,14 @@ def _wrapped(text: str, room: float, size: float, bold: bool = False) -> list[st
                 current = longer
         lines.append(current)
     return lines
+
+
+def _pieces(word: str, room: float, size: float, bold: bool) -> list[str]:
+    """A word in pieces no wider than the room, broken behind an underscore, if there is one, or else anywhere."""
+    pieces: list[str] = []
+    while len(word) > 1 and _extent(word, size, bold) > room:
+        fits = next((n for n in range(len(word) - 1, 1, -1) if _extent(word[:n], size, bold) <= room), 1)
+        end = word.rfind("_", 0, fits) + 1 or fits
+        pieces.append(word[:end])
+        word = word[end:]
+    return [*pieces, word]

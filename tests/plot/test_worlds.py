@@ -189,8 +189,9 @@ def test_values_stand_below_and_those_that_changed_are_strong(factual, thick):
 
 @pytest.mark.parametrize("size", [(1, 8, 8), (3, 8, 12)], ids=["grey", "colour"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_no_text_overlaps_another_text_or_a_picture(size, count):
-    many = {f"attribute_{letter}": cf.Continuous(unit="mm") for letter in "abcdefgh"[: 3 * count]}
+@pytest.mark.parametrize("name", ["attribute", "volume_of_white_matter_of_either_hemisphere", "W" * 30])
+def test_no_text_overlaps_another_text_or_a_picture(size, count, name):
+    many = {f"{name}_{letter}": cf.Continuous(unit="mm") for letter in "abcdefgh"[: 3 * count]}
     graph = cf.CausalGraph(f"{', '.join(many)} -> image", {**many, "image": cf.Image(*size)})
     known = {name: M.Gaussian(weights={}) for name in many}
     scm = cf.SCM(graph, known | {"image": M.SpatialDiffusion(widths=(8, 8), steps=2)})
