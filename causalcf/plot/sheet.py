@@ -144,7 +144,8 @@ class _Sheet:
             self._head(title, start, span)
             for index, panel in enumerate(group.panels):
                 left = start + index * (self.cell + NARROW)
-                self._column(panel, left)
+                following = left + self.cell + NARROW if index < len(group.panels) - 1 else start + span + WIDE
+                self._column(panel, left, min(following, self.width))
         self._foot()
         return self.figure
 
@@ -156,7 +157,8 @@ class _Sheet:
         ends = [start / self.width, (start + span) / self.width]
         self.figure.add_artist(Line2D(ends, [y, y], color=RULE, linewidth=0.7))
 
-    def _column(self, panel: Panel, left: float) -> None:
+    def _column(self, panel: Panel, left: float, following: float) -> None:
+        """Draw a panel; its captions may reach as far as what follows."""
         if panel.heading:
             self._write(
                 panel.heading,
@@ -181,7 +183,7 @@ class _Sheet:
                 x = left + (index % self.abreast) * self.cell / 2
                 y = top + self.tall + 0.015 + (index // self.abreast + 1) * _line(SMALL)
                 strong = {"color": INK, "weight": "bold"} if caption.strong else {"color": MUTED}
-                self._write(caption.text, x, y, SMALL, **strong)
+                self._write(_elided(caption.text, following - x - 0.03, caption.strong), x, y, SMALL, **strong)
 
     def _foot(self) -> None:
         top = self.top + self.body + 0.04
@@ -234,6 +236,15 @@ def _extent(text: str, size: float, bold: bool = False) -> float:
 
 def _small(text: str) -> float:
     return _extent(text, SMALL, bold=True)
+
+
+def _elided(text: str, room: float, bold: bool) -> str:
+    """A small text without its middle, as far as that is wider than the room."""
+    short, kept = text, len(text)
+    while kept > 1 and _extent(short, SMALL, bold) > room:
+        kept -= 1
+        short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    return short
 
 
 def _wrapped(text: str, room: float, size: float, bold: bool = False) -> list[str]:
