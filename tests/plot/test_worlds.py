@@ -221,6 +221,21 @@ def test_of_many_variables_those_that_change_are_told():
     assert "f 1.0" not in found
 
 
+def test_small_values_are_told_apart(scm, rows):
+    factual = scm.observe({**rows, "tilt": torch.tensor([2e-7, -1e-7, 0.0, 1e-9])})
+    figure = worlds(factual, factual.do(tilt=5e-7))
+    strong = [text.get_text() for text in figure.texts if text.get_weight() == "bold"]
+    assert [text for text in strong if text.startswith("ti ")] == ["ti 5e−07"] * ROWS
+    assert {"ti 2e−07", "ti −1e−07", "ti 0", "ti 1e−09"} <= set(texts(figure))
+
+
+def test_rounding_is_no_change(scm, rows):
+    factual = scm.observe(rows)
+    rounded = factual.do(tilt=rows["tilt"] * (1 + 2e-7), thickness=rows["thickness"] * (1 + 2e-7))
+    strong = [text.get_text() for text in worlds(factual, rounded).texts if text.get_weight() == "bold"]
+    assert not [text for text in strong if text.startswith(("ti ", "th "))]
+
+
 def test_colour_images_are_shown_in_colour_and_their_change_is_the_mean_over_channels():
     graph = cf.CausalGraph("a -> image", a=cf.Continuous(), image=cf.Image(3, 8, 8))
     scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "image": M.SpatialDiffusion(widths=(8, 8), steps=2)})
