@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from torch import Tensor
 
-__all__ = ["CHANGE", "GREY_LEVELS", "Caption", "Group", "Panel", "change", "pictures", "sheet"]
+__all__ = ["CHANGE", "GREY_LEVELS", "Caption", "Group", "Panel", "change", "pictures", "sheet", "wrapped"]
 
 GREY_LEVELS = 255.0
 SHADES = ("#0b2f6b", "#2468ad", "#8fc1e3", "#ffffff", "#f6b195", "#cf3a3a", "#6d0a1c")
@@ -115,7 +115,7 @@ class _Sheet:
         self.spans = list(zip(starts, spans, strict=False))
         self.width = starts[-1] - WIDE + MARGIN
         self.titles = [
-            _wrapped(group.title, span + NARROW, TITLE, bold=True) for group, span in zip(groups, spans, strict=True)
+            wrapped(group.title, span + NARROW, TITLE, bold=True) for group, span in zip(groups, spans, strict=True)
         ]
         self.above = max(len(title) for title in self.titles) * _line(TITLE) + 0.06
         self.heading = _line(HEADING) + 0.02 if any(panel.heading for panel in panels) else 0.0
@@ -132,7 +132,7 @@ class _Sheet:
         if not self.named:
             legend = f"{legend}\n{SCALE}".strip()
         self.stacked = scale and bool(legend) and (not self.named or _extent(legend, SMALL) + 0.3 + bar > room)
-        self.legend = _wrapped(legend, room, SMALL) if legend else []
+        self.legend = wrapped(legend, room, SMALL) if legend else []
         text = len(self.legend) * _line(SMALL)
         tall = BAR_HEIGHT + _line(SMALL) + 0.03 if scale else 0.0
         self.height = self.top + self.body + 0.04 + MARGIN + (text + 0.06 + tall if self.stacked else max(text, tall))
@@ -247,7 +247,7 @@ def _elided(text: str, room: float, bold: bool) -> str:
     return short
 
 
-def _wrapped(text: str, room: float, size: float, bold: bool = False) -> list[str]:
+def wrapped(text: str, room: float, size: float, bold: bool = False) -> list[str]:
     """The text in lines no wider than the room; words that are wider are broken."""
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
