@@ -229,6 +229,28 @@ def test_bad_input_is_answered_in_one_line_with_status_2(folder, tmp_path, monke
 
 
 @pytest.mark.parametrize(
+    ("command", "out", "expected"),
+    [
+        ("evaluate", "report.xlsx", "ends in .md or .json"),
+        ("evaluate", "folder.md", "folder.md is a folder; give a file"),
+        ("evaluate", "notes.txt/deep/report.md", "notes.txt is a file, and no folder for report.md"),
+        ("graph", "drawn", "ends in .png or .pdf or .svg"),
+        ("graph", "drawn.v2", "ends in .png or .pdf or .svg"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    folder, tmp_path, monkeypatch, capsys, command, out, expected
+):
+    monkeypatch.setattr(cf, "evaluate", lambda *_, **__: pytest.fail("it was measured"))
+    (tmp_path / "folder.md").mkdir()
+    (tmp_path / "notes.txt").touch()
+    more = ("--data", folder / "rows.npz", "--do", "size=1") if command == "evaluate" else ()
+    assert run(command, "--model", folder / "model", "--out", tmp_path / out, *more) == 2
+    assert expected in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.md", "notes.txt"]
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         (None, "there is no file"),
@@ -252,13 +274,11 @@ def test_other_graph_files_and_too_many_sources_are_refused(folder, tmp_path, ca
         assert run("graph", "--graph", tmp_path / name) == 2
     assert run("graph") == 2
     assert run("graph", "--graph", folder / "story.py", "--model", folder / "model") == 2
-    assert run("evaluate", "--model", "m", "--data", "d", "--do", "a=1", "--out", "report.xlsx") == 2
     errors = capsys.readouterr().err.splitlines()
     assert "no graph as graph.to_json() writes it" in errors[0]
     assert "in a .py or .json file" in errors[1]
     assert errors[2] == errors[3]
     assert "give exactly one" in errors[2]
-    assert "ends in .md or .json" in errors[4]
 
 
 @pytest.mark.parametrize("arguments", [[], ["dmo"], ["graph", "--grpah", "x"], ["demo", "--rows", "many"], ["fit"]])
