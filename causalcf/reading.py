@@ -33,7 +33,7 @@ def read_graph(path: Path) -> CausalGraph:
         raise FileNotFoundError(f"there is no file {path}; give the .py or .json file of a graph")
     if path.suffix == ".json":
         try:
-            return CausalGraph.from_json(path.read_text())
+            return CausalGraph.from_json(path.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no graph as graph.to_json() writes it: {error!s}") from error
     if path.suffix != ".py":

@@ -1,4 +1,5 @@
 import inspect
+import io
 import json
 
 import numpy as np
@@ -266,6 +267,15 @@ def test_a_graph_file_that_is_none_is_answered(tmp_path, capsys, text, expected)
         (tmp_path / "story.py").write_text(text)
     assert run("graph", "--graph", tmp_path / "story.py", "--out", tmp_path / "drawn.png") == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_graph_file_is_read_in_one_encoding_whatever_that_of_the_machine(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, *_: encoding or "ascii")
+    text = cf.CausalGraph("größe -> b", {"größe": cf.Continuous(unit="µm"), "b": cf.Binary()}).to_json()
+    written = json.dumps(json.loads(text), ensure_ascii=False)
+    (tmp_path / "story.json").write_text(written, encoding="utf-8")
+    assert run("graph", "--graph", tmp_path / "story.json", "--out", tmp_path / "drawn.png") == 0
+    assert "größe -> b" in capsys.readouterr().out
 
 
 def test_other_graph_files_and_too_many_sources_are_refused(folder, tmp_path, capsys):

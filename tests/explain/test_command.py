@@ -1,8 +1,10 @@
 """The command: from a folder of images to pictures and a report, and what it says of files that are something else."""
 
 import csv
+import io
 import os
 import pickle
+import shutil
 import zipfile
 from types import SimpleNamespace
 
@@ -110,6 +112,15 @@ def test_it_writes_the_explanation_and_its_pictures(folder, tmp_path, capsys):
     assert (out / "grid.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "report.html").read_text().count("<tr>") == 6
     assert "FastDiME: 5 rows" in capsys.readouterr().out
+
+
+def test_files_are_in_one_encoding_whatever_that_of_the_machine(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, *_: encoding or "ascii")
+    (tmp_path / "images").mkdir()
+    shutil.copy(folder / "images" / "a.png", tmp_path / "images" / "größe 微.png")
+    assert run(folder, out=tmp_path / "out", images=tmp_path / "images") == 0
+    assert "\ngröße 微," in (tmp_path / "out" / "record.csv").read_text(encoding="utf-8")
+    assert "gr&#246;&#223;e &#24494;" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_killed_and_started_again_it_goes_on(folder, tmp_path, monkeypatch, capsys):

@@ -214,6 +214,13 @@ def test_a_page_fetches_nothing(mask):
     assert len(Table(text).addresses) == 4 * ROWS
 
 
+def test_a_page_is_the_same_in_any_encoding(mask):
+    text = page(mask, names=["smörgås", "微笑", "a"], title="Größe")
+    assert text.isascii()
+    assert [row[0] for row in Table(text).rows[1:]] == ["smörgås", "微笑", "a"]
+    assert "<title>Gr&#246;&#223;e</title>" in text
+
+
 def test_a_page_sums_up(mask):
     text = page(mask, title="Smiles & why")
     assert "<title>Smiles &amp; why</title>" in text
