@@ -158,7 +158,7 @@ def read_images(folder: str | Path, rows: int | None = None, channels: int | Non
     Raises:
         FileNotFoundError: there is no such folder, or no image in it.
         ValueError: an image cannot be read, has another size than the first, colours where grey is wanted, or
-            transparent places; or two would have the same name.
+            transparent places; two would have the same name, or one has a name that is no text.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -174,6 +174,8 @@ def read_images(folder: str | Path, rows: int | None = None, channels: int | Non
         raise FileNotFoundError(f"images: there is no PNG or JPEG file in {path}; {others}")
     names: dict[str, Path] = {}
     for file in files:
+        if not _is_text(file.name):
+            raise ValueError(f"images: the name of {file.name!r} is not in the encoding of this machine; rename it")
         if file.stem in names:
             raise ValueError(f"images: {names[file.stem].name} and {file.name} differ by their ending only; rename one")
         names[file.stem] = file
@@ -212,6 +214,11 @@ def _pixels(file: Path) -> np.ndarray:
     if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
         raise ValueError(f"images: {file.name} has transparent places; put it on a background")
     return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name could be read; what could not is kept as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _digest(name: str) -> int:
