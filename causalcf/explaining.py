@@ -40,6 +40,7 @@ KINDS: tuple[type[Explainer], ...] = (
 METHODS = {kind.__name__.lower(): kind for kind in KINDS}
 ELSEWHERE = ("batch", "seed", "surrogate", "perceptual", "options")  # options of their own, or no text could say them
 DRAWN = 12  # images of the grid
+PICTURES = "counterfactuals"  # folder of the images
 
 
 def explain(
@@ -98,6 +99,7 @@ def explain(
         device: Such as "cpu" or "cuda"; "auto" takes a GPU if there is one.
     """
     _refuse_folder(out, images)
+    _refuse_folder(out / PICTURES, images)
     explainer = read_method(method, option or [], batch, seed, *(["perceptual"] if perceptual else []))
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     decides = _placed(classifier, place)
@@ -123,14 +125,14 @@ def explain(
     data = {"image": album.images, "id": album.ids}
     found = library.explain_all(explainer, decides, draws, data, target, folder=out, progress=True)
     found.save(out, pictures=False)
-    (out / "counterfactuals").mkdir(exist_ok=True)
+    (out / PICTURES).mkdir(exist_ok=True)
     for name, values in zip(album.names, pictures(found.counterfactuals), strict=True):
-        Image.fromarray((255 * values).round().astype("uint8")).save(out / "counterfactuals" / f"{name}.png")
+        Image.fromarray((255 * values).round().astype("uint8")).save(out / PICTURES / f"{name}.png")
     plot.explanations(found, rows=DRAWN, names=album.names).savefig(out / "grid.png")
     write_text(out / "record.csv", library.record(found, album.names))
     write_text(out / "report.html", library.page(found, album.names, title=f"{classifier}, explained"))
     print(f"\n{found}")
-    print(f"\nwrote {out / 'grid.png'}, {out / 'report.html'}, {out / 'record.csv'}, {out / 'counterfactuals'}")
+    print(f"\nwrote {out / 'grid.png'}, {out / 'report.html'}, {out / 'record.csv'}, {out / PICTURES}")
 
 
 def distil(

@@ -491,6 +491,15 @@ def test_what_does_not_fit_is_answered_before_sampling(folder, tmp_path, capsys,
     answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change)
 
 
+def test_images_are_not_written_over(folder, tmp_path, capsys, monkeypatch):
+    kept = tmp_path / "out" / "counterfactuals"
+    shutil.copytree(folder / "images", kept)
+    before = {file.name: file.read_bytes() for file in kept.iterdir()}
+    assert run(folder, out=tmp_path / "out", images=kept) == 2
+    assert "is the folder of the images" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in kept.iterdir()} == before
+
+
 def test_a_pipeline_is_read_from_its_folder_without_pickles(folder, tmp_path, monkeypatch):
     import diffusers
 
