@@ -101,7 +101,7 @@ def explain(
     _refuse_folder(out, images)
     _refuse_folder(out / PICTURES, images)
     explainer = read_method(method, option or [], batch, seed, *(["perceptual"] if perceptual else []))
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = _device(device)
     decides = _placed(classifier, place)
     decides = decides if label is None else library.label(decides, label)
     networks = {"surrogate": surrogate, "perceptual": perceptual}
@@ -190,6 +190,16 @@ def _refuse_folder(out: Path, images: Path) -> None:
         raise FileExistsError(f"--out: {out} is a file; give a folder")
     if out.resolve() == images.resolve():
         raise ValueError(f"--out: {out} is the folder of the images, which would be read again next time; give another")
+
+
+def _device(name: str) -> torch.device:
+    """A device by its name, if this machine has it."""
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        return torch.zeros(1, device=place).device
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise ValueError(f"--device: {name!r} cannot be used here ({said}); write cpu, or leave it out") from error
 
 
 def _placed(name: str, device: torch.device) -> Any:

@@ -500,6 +500,11 @@ def test_images_are_not_written_over(folder, tmp_path, capsys, monkeypatch):
     assert {file.name: file.read_bytes() for file in kept.iterdir()} == before
 
 
+@pytest.mark.parametrize("device", ["cud", "cuda:99", "xpu:99"])
+def test_a_device_that_is_not_there_is_answered(folder, tmp_path, capsys, monkeypatch, device):
+    answered(folder, tmp_path, capsys, monkeypatch, f"--device: '{device}' cannot be used here (", device=device)
+
+
 def test_a_pipeline_is_read_from_its_folder_without_pickles(folder, tmp_path, monkeypatch):
     import diffusers
 
