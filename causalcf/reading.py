@@ -89,7 +89,7 @@ def read_file(path: Path, graph: CausalGraph) -> dict[str, Tensor]:
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
-                columns = {name: torch.from_numpy(file[name]) for name in file.files}
+                columns = {name: _column(name, file[name]) for name in file.files}
         elif path.suffix == ".safetensors":
             columns = load_file(path)
         else:
@@ -98,6 +98,12 @@ def read_file(path: Path, graph: CausalGraph) -> dict[str, Tensor]:
         raise ValueError(f"{path} holds no rows that can be read: {error}") from error
     graph.require(*(name for name in columns if name != "id"))
     return graph.check_rows({name: _value(column, graph.variables.get(name)) for name, column in columns.items()})
+
+
+def _column(name: str, array: np.ndarray) -> Tensor:
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name}: expected numbers, got {array.dtype}; leave it out, or write its classes as numbers")
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 def _value(column: Tensor, variable: Variable | None) -> Tensor:

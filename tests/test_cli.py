@@ -169,12 +169,12 @@ def test_files_are_read_into_the_variables_dtypes_and_shapes(folder, tmp_path):
     graph = cf.SCM.load(folder / "model").graph
     np.savez(
         tmp_path / "loose.npz",
-        size=np.array([1, 2]),
+        size=np.array([1, 2], dtype=">i4"),
         label=np.array([0.0, 1.0]),
         image=np.array([[[0.5]]], dtype=np.float64).repeat(2, 0).repeat(8, 1).repeat(8, 2),
     )
     found = reading.read_file(tmp_path / "loose.npz", graph)
-    assert found["size"].dtype == torch.float32
+    assert found["size"].equal(torch.tensor([1.0, 2.0]))
     assert found["label"].tolist() == [0, 1]
     assert found["image"].shape == (2, 1, 8, 8)
     assert float(found["image"].max()) == 0.5
@@ -197,7 +197,11 @@ def test_files_are_read_into_the_variables_dtypes_and_shapes(folder, tmp_path):
         ({"--data": "notes.txt"}, "does not end in .npz or .safetensors"),
         ({"--data": "broken.npz"}, "holds no rows that can be read"),
         ({"--data": "broken.safetensors"}, "holds no rows that can be read"),
-        ({"--data": "text.npz"}, "holds no rows that can be read"),
+        (
+            {"--data": "text.npz"},
+            "text.npz holds no rows that can be read: size: expected numbers, got <U1; leave it out",
+        ),
+        ({"--data": "complex.npz"}, "size: expected numbers, got complex64"),
         ({"--data": "half.npz"}, "missing evidence: label"),
         ({"--data": "stranger.npz"}, "unknown variable 'colour'"),
         ({"--data": "morphodigits"}, "unknown variable 'thickness'"),
@@ -217,6 +221,7 @@ def test_bad_input_is_answered_in_one_line_with_status_2(folder, tmp_path, monke
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 40)
     full = {name: value.numpy() for name, value in rows(folder).items()}
     np.savez(tmp_path / "text.npz", **{**full, "size": np.array(["a", "b", "c"])})
+    np.savez(tmp_path / "complex.npz", **{**full, "size": full["size"] + 1j})
     np.savez(tmp_path / "half.npz", size=full["size"], image=full["image"])
     np.savez(tmp_path / "stranger.npz", colour=full["size"], **full)
     given = {"--model": folder / "model", "--data": folder / "rows.npz", "--do": "size=1", "--out": "out", **change}
