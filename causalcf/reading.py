@@ -16,6 +16,7 @@ from torch import Tensor
 
 import causalcf as cf
 from causalcf.data import MorphoDigits
+from causalcf.explain.files import importable
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, scale, shift
 from causalcf.pretrained import pretrained_names
@@ -39,7 +40,8 @@ def read_graph(path: Path) -> CausalGraph:
     if path.suffix != ".py":
         raise ValueError(f"{path}: expected a graph in a .py or .json file")
     try:
-        found = runpy.run_path(str(path)).get("graph")
+        with importable(path.parent):
+            found = runpy.run_path(str(path)).get("graph")
     except Exception as error:
         raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
     if not isinstance(found, CausalGraph):

@@ -283,6 +283,12 @@ def test_a_graph_file_is_read_in_one_encoding_whatever_that_of_the_machine(tmp_p
     assert "größe -> b" in capsys.readouterr().out
 
 
+def test_a_graph_may_import_what_lies_beside_it(tmp_path):
+    (tmp_path / "beside_the_graph.py").write_text(GRAPH)
+    (tmp_path / "story.py").write_text("from beside_the_graph import graph")
+    assert list(reading.read_graph(tmp_path / "story.py")) == ["size", "label", "image"]
+
+
 def test_other_graph_files_and_too_many_sources_are_refused(folder, tmp_path, capsys):
     for name, text in (("story.json", "{}"), ("story.yaml", "")):
         (tmp_path / name).write_text(text)

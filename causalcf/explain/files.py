@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import runpy
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,14 +78,26 @@ def _made(path: Path, function: str) -> Callable[[Tensor], Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"classifier: there is no file {path}")
     try:
-        found: Any = runpy.run_path(str(path)).get(function)
-        made = found() if callable(found) else None
+        with importable(path.parent):
+            found: Any = runpy.run_path(str(path)).get(function)
+            made = found() if callable(found) else None
     except Exception as error:
         raise ValueError(f"classifier: {path}:{function} does not run: {type(error).__name__}: {error}") from error
     if not callable(made):
         got = f"returns {type(made).__name__}" if callable(found) else "is not there"
         raise ValueError(f"classifier: {path}:{function} {got}; define def {function}(): return model")
     return made.eval() if isinstance(made, nn.Module) else cast("Callable[[Tensor], Tensor]", made)
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Have Python files import what lies beside them, as they do where Python itself runs them."""
+    place = str(folder.resolve())
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
 
 
 def _archive(path: Path) -> Callable[[Tensor], Tensor]:

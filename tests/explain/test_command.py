@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import shutil
+import sys
 import zipfile
 from types import SimpleNamespace
 
@@ -338,6 +339,17 @@ def test_a_classifier_is_the_same_in_every_kind_of_file(folder, tmp_path):
     torch.testing.assert_close(ours(images), network(images), atol=1e-2, rtol=0)
     assert not ours.training
     assert read_classifier("morphodigits-digit")(torch.rand(1, 1, 28, 28)).shape == (1, 10)
+
+
+def test_code_may_import_what_lies_beside_it(folder, tmp_path):
+    (tmp_path / "beside_the_classifier.py").write_text(CODE)
+    code = "from beside_the_classifier import halves\ndef load():\n    import beside_later\n    return halves()"
+    (tmp_path / "classifier.py").write_text(code)
+    (tmp_path / "beside_later.py").touch()
+    before = list(sys.path)
+    images = read_images(folder / "images").images
+    torch.testing.assert_close(read_classifier(f"{tmp_path / 'classifier.py'}:load")(images), Halves()(images))
+    assert sys.path == before
 
 
 def test_a_classifier_may_take_one_image_at_a_time(folder, tmp_path, capsys):
