@@ -158,15 +158,14 @@ def evaluate(
         batch: Rows at a time; the numbers do not depend on it.
         seed: With a row's id, decides what abduction leaves to chance.
     """
-    if out.suffix not in (".md", ".json"):
-        raise ValueError(f"--out: expected a file that ends in .md or .json, got {out}")
+    _check_file(out, ".md", ".json")
     scm = read_model(model)
     plan = [read_action(text, scm.graph) for text in do]
     test = read_rows(data, scm.graph, rows)
     readers = oracles() if isinstance(test, MorphoDigits) else None
-    report = cf.evaluate(scm, test, plan, oracles=readers, batch=batch, seed=seed, progress=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    as_json = out.suffix == ".json"
+    report = cf.evaluate(scm, test, plan, oracles=readers, batch=batch, seed=seed, progress=True)
+    as_json = out.suffix.lower() == ".json"
     write_text(out, json.dumps(report.to_dict(), indent=1) + "\n" if as_json else report.to_markdown())
     print(report)
     _tell(out)
@@ -182,6 +181,7 @@ def graph(*, graph: Path | None = None, model: str | None = None, out: Path = Pa
     """
     if (graph is None) == (model is None):
         raise ValueError("graph: expected one of --graph FILE and --model NAME; give exactly one")
+    _check_file(out, ".png", ".pdf", ".svg")
     drawn = read_graph(graph) if graph is not None else read_model(str(model)).graph
     out.parent.mkdir(parents=True, exist_ok=True)
     plot.graph(drawn).savefig(out)
@@ -205,6 +205,15 @@ REPEATED = ("do", "option", "prompt")  # options that may come again, which a si
 
 def _tell(*paths: Path) -> None:
     print(f"\nwrote {', '.join(str(path) for path in paths)}")
+
+
+def _check_file(out: Path, *endings: str) -> None:
+    if out.suffix.lower() not in endings:
+        raise ValueError(f"--out: expected a file that ends in {' or '.join(endings)}, got {out}")
+    if out.is_dir():
+        raise IsADirectoryError(f"--out: {out} is a folder; give a file")
+    if (file := next((one for one in out.parents if one.exists() and not one.is_dir()), None)) is not None:
+        raise NotADirectoryError(f"--out: {file} is a file, and no folder for {out.name}; give another")
 
 
 def _check_folder(out: Path) -> None:

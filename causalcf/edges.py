@@ -194,4 +194,4 @@ def _text(text_or_path: str | PathLike[str], mark: str) -> str:
     path = Path(text_or_path).expanduser()
     if not path.is_file():
         raise ValueError(f'expected the text of a graph or the path of a file, got "{text_or_path}"; no such file')
-    return path.read_text()
+    return path.read_text(encoding="utf-8")

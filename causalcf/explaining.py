@@ -40,6 +40,7 @@ KINDS: tuple[type[Explainer], ...] = (
 METHODS = {kind.__name__.lower(): kind for kind in KINDS}
 ELSEWHERE = ("batch", "seed", "surrogate", "perceptual", "options")  # options of their own, or no text could say them
 DRAWN = 12  # images of the grid
+PICTURES = "counterfactuals"  # folder of the images
 
 
 def explain(
@@ -98,8 +99,9 @@ def explain(
         device: Such as "cpu" or "cuda"; "auto" takes a GPU if there is one.
     """
     _refuse_folder(out, images)
+    _refuse_folder(out / PICTURES, images)
     explainer = read_method(method, option or [], batch, seed, *(["perceptual"] if perceptual else []))
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = _device(device)
     decides = _placed(classifier, place)
     decides = decides if label is None else library.label(decides, label)
     networks = {"surrogate": surrogate, "perceptual": perceptual}
@@ -123,14 +125,14 @@ def explain(
     data = {"image": album.images, "id": album.ids}
     found = library.explain_all(explainer, decides, draws, data, target, folder=out, progress=True)
     found.save(out, pictures=False)
-    (out / "counterfactuals").mkdir(exist_ok=True)
+    (out / PICTURES).mkdir(exist_ok=True)
     for name, values in zip(album.names, pictures(found.counterfactuals), strict=True):
-        Image.fromarray((255 * values).round().astype("uint8")).save(out / "counterfactuals" / f"{name}.png")
+        Image.fromarray((255 * values).round().astype("uint8")).save(out / PICTURES / f"{name}.png")
     plot.explanations(found, rows=DRAWN, names=album.names).savefig(out / "grid.png")
     write_text(out / "record.csv", library.record(found, album.names))
     write_text(out / "report.html", library.page(found, album.names, title=f"{classifier}, explained"))
     print(f"\n{found}")
-    print(f"\nwrote {out / 'grid.png'}, {out / 'report.html'}, {out / 'record.csv'}, {out / 'counterfactuals'}")
+    print(f"\nwrote {out / 'grid.png'}, {out / 'report.html'}, {out / 'record.csv'}, {out / PICTURES}")
 
 
 def distil(
@@ -188,6 +190,16 @@ def _refuse_folder(out: Path, images: Path) -> None:
         raise FileExistsError(f"--out: {out} is a file; give a folder")
     if out.resolve() == images.resolve():
         raise ValueError(f"--out: {out} is the folder of the images, which would be read again next time; give another")
+
+
+def _device(name: str) -> torch.device:
+    """A device by its name, if this machine has it."""
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        return torch.zeros(1, device=place).device
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise ValueError(f"--device: {name!r} cannot be used here ({said}); write cpu, or leave it out") from error
 
 
 def _placed(name: str, device: torch.device) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import causalcf as cf
 from causalcf.data import MorphoDigits
+from causalcf.explain.files import importable
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, scale, shift
 from causalcf.pretrained import pretrained_names
@@ -33,13 +34,14 @@ def read_graph(path: Path) -> CausalGraph:
         raise FileNotFoundError(f"there is no file {path}; give the .py or .json file of a graph")
     if path.suffix == ".json":
         try:
-            return CausalGraph.from_json(path.read_text())
+            return CausalGraph.from_json(path.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no graph as graph.to_json() writes it: {error!s}") from error
     if path.suffix != ".py":
         raise ValueError(f"{path}: expected a graph in a .py or .json file")
     try:
-        found = runpy.run_path(str(path)).get("graph")
+        with importable(path.parent):
+            found = runpy.run_path(str(path)).get("graph")
     except Exception as error:
         raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
     if not isinstance(found, CausalGraph):
@@ -89,7 +91,7 @@ def read_file(path: Path, graph: CausalGraph) -> dict[str, Tensor]:
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
-                columns = {name: torch.from_numpy(file[name]) for name in file.files}
+                columns = {name: _column(name, file[name]) for name in file.files}
         elif path.suffix == ".safetensors":
             columns = load_file(path)
         else:
@@ -98,6 +100,12 @@ def read_file(path: Path, graph: CausalGraph) -> dict[str, Tensor]:
         raise ValueError(f"{path} holds no rows that can be read: {error}") from error
     graph.require(*(name for name in columns if name != "id"))
     return graph.check_rows({name: _value(column, graph.variables.get(name)) for name, column in columns.items()})
+
+
+def _column(name: str, array: np.ndarray) -> Tensor:
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name}: expected numbers, got {array.dtype}; leave it out, or write its classes as numbers")
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 def _value(column: Tensor, variable: Variable | None) -> Tensor:

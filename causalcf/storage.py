@@ -41,9 +41,9 @@ def describe(scm: SCM) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file, in UTF-8, so that it is there whole or not at all."""
     beside = path.with_name(path.name + ".part")
-    beside.write_text(text)
+    beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
 
 
@@ -52,7 +52,7 @@ def fit_folder(folder: str | Path | None, content: Mapping[str, Any]) -> Path:
     text = json.dumps(content, indent=1, sort_keys=True)
     path = Path("runs") / hashlib.blake2b(text.encode(), digest_size=6).hexdigest() if folder is None else Path(folder)
     note = path / "fit.json"
-    if note.exists() and note.read_text() != text:
+    if note.exists() and note.read_text(encoding="utf-8") != text:
         raise ValueError(
             f"{path} holds the fit of another model, other data or another seed; "
             "choose another folder, or delete it to start afresh"

@@ -1,4 +1,5 @@
 import inspect
+import io
 import json
 
 import numpy as np
@@ -168,12 +169,12 @@ def test_files_are_read_into_the_variables_dtypes_and_shapes(folder, tmp_path):
     graph = cf.SCM.load(folder / "model").graph
     np.savez(
         tmp_path / "loose.npz",
-        size=np.array([1, 2]),
+        size=np.array([1, 2], dtype=">i4"),
         label=np.array([0.0, 1.0]),
         image=np.array([[[0.5]]], dtype=np.float64).repeat(2, 0).repeat(8, 1).repeat(8, 2),
     )
     found = reading.read_file(tmp_path / "loose.npz", graph)
-    assert found["size"].dtype == torch.float32
+    assert found["size"].equal(torch.tensor([1.0, 2.0]))
     assert found["label"].tolist() == [0, 1]
     assert found["image"].shape == (2, 1, 8, 8)
     assert float(found["image"].max()) == 0.5
@@ -196,7 +197,11 @@ def test_files_are_read_into_the_variables_dtypes_and_shapes(folder, tmp_path):
         ({"--data": "notes.txt"}, "does not end in .npz or .safetensors"),
         ({"--data": "broken.npz"}, "holds no rows that can be read"),
         ({"--data": "broken.safetensors"}, "holds no rows that can be read"),
-        ({"--data": "text.npz"}, "holds no rows that can be read"),
+        (
+            {"--data": "text.npz"},
+            "text.npz holds no rows that can be read: size: expected numbers, got <U1; leave it out",
+        ),
+        ({"--data": "complex.npz"}, "size: expected numbers, got complex64"),
         ({"--data": "half.npz"}, "missing evidence: label"),
         ({"--data": "stranger.npz"}, "unknown variable 'colour'"),
         ({"--data": "morphodigits"}, "unknown variable 'thickness'"),
@@ -216,6 +221,7 @@ def test_bad_input_is_answered_in_one_line_with_status_2(folder, tmp_path, monke
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 40)
     full = {name: value.numpy() for name, value in rows(folder).items()}
     np.savez(tmp_path / "text.npz", **{**full, "size": np.array(["a", "b", "c"])})
+    np.savez(tmp_path / "complex.npz", **{**full, "size": full["size"] + 1j})
     np.savez(tmp_path / "half.npz", size=full["size"], image=full["image"])
     np.savez(tmp_path / "stranger.npz", colour=full["size"], **full)
     given = {"--model": folder / "model", "--data": folder / "rows.npz", "--do": "size=1", "--out": "out", **change}
@@ -226,6 +232,28 @@ def test_bad_input_is_answered_in_one_line_with_status_2(folder, tmp_path, monke
     assert expected in error
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "out", "expected"),
+    [
+        ("evaluate", "report.xlsx", "ends in .md or .json"),
+        ("evaluate", "folder.md", "folder.md is a folder; give a file"),
+        ("evaluate", "notes.txt/deep/report.md", "notes.txt is a file, and no folder for report.md"),
+        ("graph", "drawn", "ends in .png or .pdf or .svg"),
+        ("graph", "drawn.v2", "ends in .png or .pdf or .svg"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    folder, tmp_path, monkeypatch, capsys, command, out, expected
+):
+    monkeypatch.setattr(cf, "evaluate", lambda *_, **__: pytest.fail("it was measured"))
+    (tmp_path / "folder.md").mkdir()
+    (tmp_path / "notes.txt").touch()
+    more = ("--data", folder / "rows.npz", "--do", "size=1") if command == "evaluate" else ()
+    assert run(command, "--model", folder / "model", "--out", tmp_path / out, *more) == 2
+    assert expected in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.md", "notes.txt"]
 
 
 @pytest.mark.parametrize(
@@ -246,19 +274,32 @@ def test_a_graph_file_that_is_none_is_answered(tmp_path, capsys, text, expected)
     assert expected in capsys.readouterr().err
 
 
+def test_a_graph_file_is_read_in_one_encoding_whatever_that_of_the_machine(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, *_: encoding or "ascii")
+    text = cf.CausalGraph("größe -> b", {"größe": cf.Continuous(unit="µm"), "b": cf.Binary()}).to_json()
+    written = json.dumps(json.loads(text), ensure_ascii=False)
+    (tmp_path / "story.json").write_text(written, encoding="utf-8")
+    assert run("graph", "--graph", tmp_path / "story.json", "--out", tmp_path / "drawn.png") == 0
+    assert "größe -> b" in capsys.readouterr().out
+
+
+def test_a_graph_may_import_what_lies_beside_it(tmp_path):
+    (tmp_path / "beside_the_graph.py").write_text(GRAPH)
+    (tmp_path / "story.py").write_text("from beside_the_graph import graph")
+    assert list(reading.read_graph(tmp_path / "story.py")) == ["size", "label", "image"]
+
+
 def test_other_graph_files_and_too_many_sources_are_refused(folder, tmp_path, capsys):
     for name, text in (("story.json", "{}"), ("story.yaml", "")):
         (tmp_path / name).write_text(text)
         assert run("graph", "--graph", tmp_path / name) == 2
     assert run("graph") == 2
     assert run("graph", "--graph", folder / "story.py", "--model", folder / "model") == 2
-    assert run("evaluate", "--model", "m", "--data", "d", "--do", "a=1", "--out", "report.xlsx") == 2
     errors = capsys.readouterr().err.splitlines()
     assert "no graph as graph.to_json() writes it" in errors[0]
     assert "in a .py or .json file" in errors[1]
     assert errors[2] == errors[3]
     assert "give exactly one" in errors[2]
-    assert "ends in .md or .json" in errors[4]
 
 
 @pytest.mark.parametrize("arguments", [[], ["dmo"], ["graph", "--grpah", "x"], ["demo", "--rows", "many"], ["fit"]])

@@ -78,7 +78,7 @@ def test_what_is_linked_and_named_is_there():
     root = Path(__file__).parents[1]
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert "LICENSE" in links
-    missing = [link for link in links if not (root / link).exists() and not link.startswith("docs/")]
+    missing = [link for link in links if not (root / link).exists()]
     folders = re.findall(r"^\| `([a-z/]+)/`", README, flags=re.MULTILINE)
     assert len(folders) > 8
     assert missing + [folder for folder in folders if not (root / folder).is_dir()] == []

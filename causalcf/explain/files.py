@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import runpy
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,14 +78,26 @@ def _made(path: Path, function: str) -> Callable[[Tensor], Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"classifier: there is no file {path}")
     try:
-        found: Any = runpy.run_path(str(path)).get(function)
-        made = found() if callable(found) else None
+        with importable(path.parent):
+            found: Any = runpy.run_path(str(path)).get(function)
+            made = found() if callable(found) else None
     except Exception as error:
         raise ValueError(f"classifier: {path}:{function} does not run: {type(error).__name__}: {error}") from error
     if not callable(made):
         got = f"returns {type(made).__name__}" if callable(found) else "is not there"
         raise ValueError(f"classifier: {path}:{function} {got}; define def {function}(): return model")
     return made.eval() if isinstance(made, nn.Module) else cast("Callable[[Tensor], Tensor]", made)
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Have Python files import what lies beside them, as they do where Python itself runs them."""
+    place = str(folder.resolve())
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
 
 
 def _archive(path: Path) -> Callable[[Tensor], Tensor]:
@@ -158,7 +171,7 @@ def read_images(folder: str | Path, rows: int | None = None, channels: int | Non
     Raises:
         FileNotFoundError: there is no such folder, or no image in it.
         ValueError: an image cannot be read, has another size than the first, colours where grey is wanted, or
-            transparent places; or two would have the same name.
+            transparent places; two would have the same name, or one has a name that is no text.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -174,6 +187,8 @@ def read_images(folder: str | Path, rows: int | None = None, channels: int | Non
         raise FileNotFoundError(f"images: there is no PNG or JPEG file in {path}; {others}")
     names: dict[str, Path] = {}
     for file in files:
+        if not _is_text(file.name):
+            raise ValueError(f"images: the name of {file.name!r} is not in the encoding of this machine; rename it")
         if file.stem in names:
             raise ValueError(f"images: {names[file.stem].name} and {file.name} differ by their ending only; rename one")
         names[file.stem] = file
@@ -212,6 +227,11 @@ def _pixels(file: Path) -> np.ndarray:
     if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
         raise ValueError(f"images: {file.name} has transparent places; put it on a background")
     return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name could be read; what could not is kept as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _digest(name: str) -> int:

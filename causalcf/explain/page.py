@@ -86,7 +86,7 @@ def page(
         _line(explanation[row : row + 1], names[row], classes, moved[row], limit) for row in range(len(explanation))
     )
     shades = ", ".join(f"rgb({', '.join(str(round(255 * c)) for c in CHANGE(k / 8)[:3])})" for k in range(9))
-    return f"""<!doctype html>
+    text = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{escape(title)}</title><style>{STYLE}</style></head><body>
 <h1>{escape(title)}</h1>
@@ -98,6 +98,7 @@ is where the image might change. A click on a column's head sorts.</p>
 {lines}
 </tbody></table></div><script>{SCRIPT}</script></body></html>
 """
+    return text.encode("ascii", "xmlcharrefreplace").decode()  # the same in whatever encoding it is written
 
 
 COLUMNS = (

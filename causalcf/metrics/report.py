@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from causalcf.metrics.moments import NoiseMoments
 from causalcf.metrics.reversibility import Reversibility
 from causalcf.metrics.tally import Estimate, Label, Tally, estimate
 from causalcf.metrics.truth import CounterfactualError
+from causalcf.numbers import whole
 from causalcf.rows import Dataset, Table
 from causalcf.scm import SCM
 from causalcf.units import Units
@@ -217,12 +219,19 @@ def evaluate(
         A report; `print(report)`, `report.to_dict()`, `report.to_markdown()`.
 
     Raises:
-        ValueError: an empty plan, an unknown variable, a value outside of its support, rows that do not fit the graph,
-            an oracle or an encoder that does not take its images; all before anything is sampled.
+        ValueError: an empty plan, or one with interventions of one name; an unknown variable, a value outside of its
+            support, rows that do not fit the graph, an oracle or an encoder that does not take its images; all before
+            anything is sampled.
     """
     actions = dict(plan) if isinstance(plan, Mapping) else {repr(action): action for action in plan}
     if not actions:
         raise ValueError("evaluate: the plan is empty; give at least one intervention, plan=[do(...)]")
+    if len(actions) < len(plan):
+        raise ValueError(
+            f"evaluate: several interventions of the plan read {Counter(map(repr, plan)).most_common(1)[0][0]}, which "
+            "tables could not tell apart; name them, plan={'first': do(...), 'second': do(...)}"
+        )
+    whole("evaluate", 1, batch=batch)
     table = Table(test, scm.graph, "test")
     count = len(table)
     for action in actions.values():

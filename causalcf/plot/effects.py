@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from causalcf.effects import Effects
-from causalcf.plot.sheet import INK, MUTED, RULE, Caption, Group, Panel, change, pictures, sheet
+from causalcf.plot.sheet import INK, MUTED, RULE, Caption, Group, Panel, change, pictures, sheet, wrapped
 
 __all__ = ["effects"]
 
+WIDTH, ROOM = 5.2, 3.6  # of a figure of strips, and of its texts; inches
 PARTS = {
     "total": "all that changes",
     "direct": "mediators held",
@@ -66,7 +67,7 @@ def _maps(effects: Effects, rows: int) -> Figure:
 
 
 def _strips(effects: Effects) -> Figure:
-    figure = Figure(figsize=(5.2, 2.5), dpi=150, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.5), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.axvline(0, color=RULE, linewidth=0.8, zorder=1)
@@ -101,8 +102,12 @@ def _strips(effects: Effects) -> Figure:
         )
     axes.set_yticks(range(len(PARTS)), labels=list(PARTS))
     axes.set_ylim(len(PARTS) - 0.5, -0.5)
-    axes.set_xlabel(f"effect on {effects.on}, {len(effects.factual)} units; bars and numbers are means", size=7)
-    axes.set_title(_about(effects), size=8, weight="bold", color=INK, loc="left", parse_math=False)
+    below = f"effect on {effects.on}, {len(effects.factual)} units; bars and numbers are means"
+    axes.set_xlabel("\n".join(wrapped(below, ROOM, 7)), size=7, parse_math=False)
+    above = "\n".join(wrapped(_about(effects), ROOM, 8, bold=True))
+    axes.set_title(above, size=8, weight="bold", color=INK, loc="left", parse_math=False)
+    axes.xaxis.set_major_formatter("{x:g}")  # with a power of ten in each, so that none stands in the corner
+    axes.locator_params(axis="x", nbins=6)
     axes.tick_params(axis="y", length=0, labelsize=8, labelcolor=INK, pad=6)
     axes.tick_params(axis="x", labelsize=7, labelcolor=MUTED, color=RULE, length=2)
     for side, spine in axes.spines.items():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["explanations", "largest_change"]
 
 DOTS, CELL = 150, 0.8  # of an inch: pixels, and the least width of a picture
-LETTERS = 18  # of a name below a picture
+LETTERS = 8  # of a class, if two are to stand on one line
 LEGEND = (
     "p: probability of the class asked for; strong where the classifier decides for it",
     "change: mean absolute change, in grey levels",
@@ -61,11 +61,12 @@ def explanations(
     """
     _check(found, rows, titles, classes, names)
     first, count = found[0], min(rows, len(found[0]))
-    said = [str(number) for number in range(1 + _greatest(first))] if classes is None else classes
+    said = [str(one) for one in (range(1 + _greatest(first)) if classes is None else classes)]
+    between = " → " if max(map(len, said)) <= LETTERS else " →\n"
     below = [
         [
-            *([Caption(_elided(names[row]))] if names else []),
-            Caption(f"{said[was]} → {said[to]}"),
+            *([Caption(names[row])] if names else []),
+            *map(Caption, f"{said[was]}{between}{said[to]}".split("\n")),
             Caption(f"p {chance:.2f}"),
         ]
         for row, (was, to, chance) in enumerate(
@@ -112,10 +113,6 @@ def _panels(index: int, one: Explanation) -> list[Panel]:
         below = [[Caption(f"{100 * share:.0f} %")] for share in shares]
         found.append(Panel(f"mask:{index}", "mask", pictures(one.mask.float()), below))
     return found
-
-
-def _elided(name: str) -> str:
-    return name if len(name) <= LETTERS else f"{name[: LETTERS // 2]}…{name[-LETTERS // 2 + 1 :]}"
 
 
 def _greatest(one: Explanation) -> int:

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from torch import Tensor
 
-__all__ = ["CHANGE", "GREY_LEVELS", "Caption", "Group", "Panel", "change", "pictures", "sheet"]
+__all__ = ["CHANGE", "GREY_LEVELS", "Caption", "Group", "Panel", "change", "pictures", "sheet", "wrapped"]
 
 GREY_LEVELS = 255.0
 SHADES = ("#0b2f6b", "#2468ad", "#8fc1e3", "#ffffff", "#f6b195", "#cf3a3a", "#6d0a1c")
@@ -115,7 +115,7 @@ class _Sheet:
         self.spans = list(zip(starts, spans, strict=False))
         self.width = starts[-1] - WIDE + MARGIN
         self.titles = [
-            _wrapped(group.title, span + NARROW, TITLE, bold=True) for group, span in zip(groups, spans, strict=True)
+            wrapped(group.title, span + NARROW, TITLE, bold=True) for group, span in zip(groups, spans, strict=True)
         ]
         self.above = max(len(title) for title in self.titles) * _line(TITLE) + 0.06
         self.heading = _line(HEADING) + 0.02 if any(panel.heading for panel in panels) else 0.0
@@ -132,7 +132,7 @@ class _Sheet:
         if not self.named:
             legend = f"{legend}\n{SCALE}".strip()
         self.stacked = scale and bool(legend) and (not self.named or _extent(legend, SMALL) + 0.3 + bar > room)
-        self.legend = _wrapped(legend, room, SMALL) if legend else []
+        self.legend = wrapped(legend, room, SMALL) if legend else []
         text = len(self.legend) * _line(SMALL)
         tall = BAR_HEIGHT + _line(SMALL) + 0.03 if scale else 0.0
         self.height = self.top + self.body + 0.04 + MARGIN + (text + 0.06 + tall if self.stacked else max(text, tall))
@@ -144,7 +144,8 @@ class _Sheet:
             self._head(title, start, span)
             for index, panel in enumerate(group.panels):
                 left = start + index * (self.cell + NARROW)
-                self._column(panel, left)
+                following = left + self.cell + NARROW if index < len(group.panels) - 1 else start + span + WIDE
+                self._column(panel, left, min(following, self.width))
         self._foot()
         return self.figure
 
@@ -156,7 +157,8 @@ class _Sheet:
         ends = [start / self.width, (start + span) / self.width]
         self.figure.add_artist(Line2D(ends, [y, y], color=RULE, linewidth=0.7))
 
-    def _column(self, panel: Panel, left: float) -> None:
+    def _column(self, panel: Panel, left: float, following: float) -> None:
+        """Draw a panel; its captions may reach as far as what follows."""
         if panel.heading:
             self._write(
                 panel.heading,
@@ -181,7 +183,7 @@ class _Sheet:
                 x = left + (index % self.abreast) * self.cell / 2
                 y = top + self.tall + 0.015 + (index // self.abreast + 1) * _line(SMALL)
                 strong = {"color": INK, "weight": "bold"} if caption.strong else {"color": MUTED}
-                self._write(caption.text, x, y, SMALL, **strong)
+                self._write(_elided(caption.text, following - x - 0.03, caption.strong), x, y, SMALL, **strong)
 
     def _foot(self) -> None:
         top = self.top + self.body + 0.04
@@ -236,12 +238,21 @@ def _small(text: str) -> float:
     return _extent(text, SMALL, bold=True)
 
 
-def _wrapped(text: str, room: float, size: float, bold: bool = False) -> list[str]:
-    """The text in lines no wider than the room, as far as its words allow."""
+def _elided(text: str, room: float, bold: bool) -> str:
+    """A small text without its middle, as far as that is wider than the room."""
+    short, kept = text, len(text)
+    while kept > 1 and _extent(short, SMALL, bold) > room:
+        kept -= 1
+        short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    return short
+
+
+def wrapped(text: str, room: float, size: float, bold: bool = False) -> list[str]:
+    """The text in lines no wider than the room; words that are wider are broken."""
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
         current = ""
-        for word in paragraph.split(" "):
+        for word in (piece for whole in paragraph.split(" ") for piece in _pieces(whole, room, size, bold)):
             longer = f"{current} {word}".strip()
             if current and _extent(longer, size, bold) > room:
                 lines.append(current)
@@ -250,3 +261,14 @@ def _wrapped(text: str, room: float, size: float, bold: bool = False) -> list[st
                 current = longer
         lines.append(current)
     return lines
+
+
+def _pieces(word: str, room: float, size: float, bold: bool) -> list[str]:
+    """A word in pieces no wider than the room, broken behind an underscore, if there is one, or else anywhere."""
+    pieces: list[str] = []
+    while len(word) > 1 and _extent(word, size, bold) > room:
+        fits = next((n for n in range(len(word) - 1, 1, -1) if _extent(word[:n], size, bold) <= room), 1)
+        end = word.rfind("_", 0, fits) + 1 or fits
+        pieces.append(word[:end])
+        word = word[end:]
+    return [*pieces, word]

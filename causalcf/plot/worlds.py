@@ -18,6 +18,7 @@ from causalcf.world import World
 __all__ = ["worlds"]
 
 LETTERS = 4  # of a symbol
+DECIMALS = 4  # of a value; of smaller ones the power of ten is written
 CAPTIONS = 6  # variables below a picture; of more, those that change come first
 
 
@@ -183,7 +184,8 @@ class _Captions:
 
     def _moved(self, world: World, name: str) -> Tensor:
         now, then = world[name][: self.count], self.first[name][: self.count]
-        return (now - then).abs() > 1e-6 * (1 + then.abs())
+        scale = max(float(then.abs().max()), float(now.abs().max()))
+        return (now - then).abs() > 1e-6 * (min(scale, 1.0) + then.abs())
 
 
 def _symbols(names: Sequence[str]) -> dict[str, str]:
@@ -202,11 +204,11 @@ def _digits(values: Tensor) -> int:
     greatest = float(values.abs().max())
     if not values.is_floating_point() or greatest == 0:
         return 0
-    return min(max(1 - math.floor(math.log10(greatest)), 0), 4)
+    return max(1 - math.floor(math.log10(greatest)), 0)
 
 
 def _number(value: float, digits: int) -> str:
-    text = f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.2g}"
+    text = f"{value:.{digits}f}" if abs(value) < 1e5 and digits <= DECIMALS else f"{value:.2g}"
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 

@@ -1,5 +1,7 @@
 """Folders of images as tensors: of whatever kind the files are, and named where they cannot be taken."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,18 @@ def test_a_photograph_stands_upright(tmp_path):
     exif[0x0112] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
     assert read_images(tmp_path).images.shape == (1, 1, 8, 4)
+
+
+def test_a_name_that_is_no_text_is_told(tmp_path):
+    name = os.fsdecode(b"\xff\xfe.png")
+    try:
+        picture(tmp_path / name, 8, 8, mode="L")
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    with pytest.raises(
+        ValueError, match=r"images: the name of '\\udcff\\udcfe.png' is not in the encoding .* rename it"
+    ):
+        read_images(tmp_path)
 
 
 @pytest.mark.parametrize(

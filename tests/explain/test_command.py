@@ -1,8 +1,11 @@
 """The command: from a folder of images to pictures and a report, and what it says of files that are something else."""
 
 import csv
+import io
 import os
 import pickle
+import shutil
+import sys
 import zipfile
 from types import SimpleNamespace
 
@@ -110,6 +113,15 @@ def test_it_writes_the_explanation_and_its_pictures(folder, tmp_path, capsys):
     assert (out / "grid.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "report.html").read_text().count("<tr>") == 6
     assert "FastDiME: 5 rows" in capsys.readouterr().out
+
+
+def test_files_are_in_one_encoding_whatever_that_of_the_machine(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, *_: encoding or "ascii")
+    (tmp_path / "images").mkdir()
+    shutil.copy(folder / "images" / "a.png", tmp_path / "images" / "größe 微.png")
+    assert run(folder, out=tmp_path / "out", images=tmp_path / "images") == 0
+    assert "\ngröße 微," in (tmp_path / "out" / "record.csv").read_text(encoding="utf-8")
+    assert "gr&#246;&#223;e &#24494;" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_killed_and_started_again_it_goes_on(folder, tmp_path, monkeypatch, capsys):
@@ -329,6 +341,17 @@ def test_a_classifier_is_the_same_in_every_kind_of_file(folder, tmp_path):
     assert read_classifier("morphodigits-digit")(torch.rand(1, 1, 28, 28)).shape == (1, 10)
 
 
+def test_code_may_import_what_lies_beside_it(folder, tmp_path):
+    (tmp_path / "beside_the_classifier.py").write_text(CODE)
+    code = "from beside_the_classifier import halves\ndef load():\n    import beside_later\n    return halves()"
+    (tmp_path / "classifier.py").write_text(code)
+    (tmp_path / "beside_later.py").touch()
+    before = list(sys.path)
+    images = read_images(folder / "images").images
+    torch.testing.assert_close(read_classifier(f"{tmp_path / 'classifier.py'}:load")(images), Halves()(images))
+    assert sys.path == before
+
+
 def test_a_classifier_may_take_one_image_at_a_time(folder, tmp_path, capsys):
     one = torch.export.export(Halves(), (torch.rand(1, 1, 8, 8),))
     torch.export.save(one, tmp_path / "one.pt2")
@@ -478,6 +501,20 @@ def test_what_does_not_fit_is_answered_before_sampling(folder, tmp_path, capsys,
     if "out" in change:
         change = {"out": folder / "images" / ".." / "images"}
     answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change)
+
+
+def test_images_are_not_written_over(folder, tmp_path, capsys, monkeypatch):
+    kept = tmp_path / "out" / "counterfactuals"
+    shutil.copytree(folder / "images", kept)
+    before = {file.name: file.read_bytes() for file in kept.iterdir()}
+    assert run(folder, out=tmp_path / "out", images=kept) == 2
+    assert "is the folder of the images" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in kept.iterdir()} == before
+
+
+@pytest.mark.parametrize("device", ["cud", "cuda:99", "xpu:99"])
+def test_a_device_that_is_not_there_is_answered(folder, tmp_path, capsys, monkeypatch, device):
+    answered(folder, tmp_path, capsys, monkeypatch, f"--device: '{device}' cannot be used here (", device=device)
 
 
 def test_a_pipeline_is_read_from_its_folder_without_pickles(folder, tmp_path, monkeypatch):

@@ -273,6 +273,14 @@ def test_bad_plans_and_oracles_are_refused():
         evaluate(scm, rows, [])
     with pytest.raises(ValueError, match="unknown variable 'z'"):
         evaluate(scm, rows, [do(z=1.0)])
+    two = [do(a=torch.zeros(N)), do(a=torch.ones(N))]
+    with pytest.raises(ValueError, match=r"several interventions of the plan read do\(a = given rows\).* name them"):
+        evaluate(scm, rows, two)
+    named = evaluate(scm, rows, dict(zip("01", two, strict=True)), [Reversibility(node="a")])
+    assert [line.action for line in named.lines] == ["0", "1"]
+    for batch in (0, -1, 2.0):
+        with pytest.raises(ValueError, match="evaluate: expected a whole number batch >= 1, got"):
+            evaluate(scm, rows, [do(a=1.0)], batch=batch)
     with pytest.raises(ValueError, match="at least one oracle"):
         Effectiveness({})
     with pytest.raises(ValueError, match=r"logits.argmax\(1\)"):

@@ -78,6 +78,33 @@ def test_strips_show_every_unit_and_the_means(of_number):
     assert "5 units" in axes.get_xlabel()
 
 
+@pytest.mark.parametrize("size", [1.5, -1.5e6, 1.5e-7])
+def test_texts_of_strips_are_whole_and_apart(size):
+    long = "average_cortical_thickness_of_the_left_hemisphere"
+    graph = cf.CausalGraph(
+        f"a -> b; a, b -> {long}", {"a": cf.Continuous(), "b": cf.Continuous(), long: cf.Continuous()}
+    )
+    known = {
+        "a": M.Gaussian(weights={}),
+        "b": M.Gaussian(weights={"a": 2.0}),
+        long: M.Gaussian(weights={"b": 1.0, "a": 1.0}),
+    }
+    scm = cf.SCM(graph, known)
+    world = scm.observe({name: torch.zeros(1) for name in graph})
+    figure = effects(cf.decompose(world, cf.do(a=cf.shift(size)), on=long))
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    assert axes.xaxis.get_offset_text().get_text() == ""
+    ticks = [
+        tick for tick in axes.get_xticklabels() if axes.get_xlim()[0] <= tick.get_position()[0] <= axes.get_xlim()[1]
+    ]
+    boxes = [text.get_window_extent() for text in (axes._left_title, axes.xaxis.label, *axes.texts, *ticks)]
+    for index, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+        assert not [other for other in boxes[index + 1 :] if box.padded(-1).overlaps(other.padded(-1))]
+
+
 def test_an_effect_without_mediators_says_so(world):
     (axes,) = effects(cf.decompose(world, cf.do(b=1.0), on="c")).axes
     assert axes.get_title(loc="left") == "do(b = 1) on c, no mediators"

@@ -189,8 +189,9 @@ def test_values_stand_below_and_those_that_changed_are_strong(factual, thick):
 
 @pytest.mark.parametrize("size", [(1, 8, 8), (3, 8, 12)], ids=["grey", "colour"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_no_text_overlaps_another_text_or_a_picture(size, count):
-    many = {f"attribute_{letter}": cf.Continuous(unit="mm") for letter in "abcdefgh"[: 3 * count]}
+@pytest.mark.parametrize("name", ["attribute", "volume_of_white_matter_of_either_hemisphere", "W" * 30])
+def test_no_text_overlaps_another_text_or_a_picture(size, count, name):
+    many = {f"{name}_{letter}": cf.Continuous(unit="mm") for letter in "abcdefgh"[: 3 * count]}
     graph = cf.CausalGraph(f"{', '.join(many)} -> image", {**many, "image": cf.Image(*size)})
     known = {name: M.Gaussian(weights={}) for name in many}
     scm = cf.SCM(graph, known | {"image": M.SpatialDiffusion(widths=(8, 8), steps=2)})
@@ -218,6 +219,21 @@ def test_of_many_variables_those_that_change_are_told():
     found = texts(worlds(factual, factual.do(h=7.0)))
     assert {"h 1.0", "h 7.0", "a 1.0", "e 1.0"} <= set(found)
     assert "f 1.0" not in found
+
+
+def test_small_values_are_told_apart(scm, rows):
+    factual = scm.observe({**rows, "tilt": torch.tensor([2e-7, -1e-7, 0.0, 1e-9])})
+    figure = worlds(factual, factual.do(tilt=5e-7))
+    strong = [text.get_text() for text in figure.texts if text.get_weight() == "bold"]
+    assert [text for text in strong if text.startswith("ti ")] == ["ti 5e−07"] * ROWS
+    assert {"ti 2e−07", "ti −1e−07", "ti 0", "ti 1e−09"} <= set(texts(figure))
+
+
+def test_rounding_is_no_change(scm, rows):
+    factual = scm.observe(rows)
+    rounded = factual.do(tilt=rows["tilt"] * (1 + 2e-7), thickness=rows["thickness"] * (1 + 2e-7))
+    strong = [text.get_text() for text in worlds(factual, rounded).texts if text.get_weight() == "bold"]
+    assert not [text for text in strong if text.startswith(("ti ", "th "))]
 
 
 def test_colour_images_are_shown_in_colour_and_their_change_is_the_mean_over_channels():
