@@ -151,6 +151,12 @@ def zip_and_cut(folder: Path) -> None:
     Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes())[:-20])
 
 
+def zip_and_spoil(folder: Path) -> None:
+    path, header = folder / "t10k-images-idx3-ubyte", 10
+    zipped = gzip.compress(path.read_bytes())
+    Path(f"{path}.gz").write_bytes(zipped[:header] + b"\xff" + zipped[header + 1 :])
+
+
 def infinite_row(folder: Path) -> None:
     rows = "".join(f"{row},2,{'inf' if row == 1 else 100}\n" for row in range(TEST))
     (folder / "t10k-morpho.csv").write_text("index,thickness,intensity\n" + rows)
@@ -185,6 +191,7 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
             f"{IMAGES}: expected 4720 bytes .* got 4719; download",
         ),
         (zip_and_cut, ValueError, rf"{IMAGES}.gz: expected a complete gzip file .*; download"),
+        (zip_and_spoil, ValueError, rf"{IMAGES}.gz: expected a complete gzip file .*; download"),
         (
             lambda folder: write_idx(folder / LABELS, np.zeros(TEST - 1, dtype=np.uint8)),
             ValueError,
