@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -217,12 +217,12 @@ def evaluate(
         A report; `print(report)`, `report.to_dict()`, `report.to_markdown()`.
 
     Raises:
-        ValueError: an empty plan, an unknown variable, a value outside of its support, rows that do not fit the graph,
-            an oracle or an encoder that does not take its images; all before anything is sampled.
+        TypeError: a plan that is neither a list of interventions nor interventions by name.
+        ValueError: an empty plan, interventions that tables cannot tell apart, an unknown variable, a value outside of
+            its support, rows that do not fit the graph, an oracle or an encoder that does not take its images; all
+            before anything is sampled.
     """
-    actions = dict(plan) if isinstance(plan, Mapping) else {repr(action): action for action in plan}
-    if not actions:
-        raise ValueError("evaluate: the plan is empty; give at least one intervention, plan=[do(...)]")
+    actions = _named(plan)
     table = Table(test, scm.graph, "test")
     count = len(table)
     for action in actions.values():
@@ -252,6 +252,26 @@ def evaluate(
         "dtype": str(scm.dtype).removeprefix("torch."),
     }
     return Report(collect(metrics), about)
+
+
+def _named(plan: Any) -> dict[str, Do]:
+    """The interventions of a plan by the names that tables show."""
+    named = isinstance(plan, Mapping)
+    steps = list(plan.values() if named else plan) if isinstance(plan, Iterable) else [plan]
+    if isinstance(plan, Do) or not all(isinstance(step, Do) for step in steps):
+        raise TypeError(
+            "evaluate: expected a plan of interventions, in a list, [do(a=1.0), do(b=2.0)], or by name, "
+            f'{{"up": do(a=shift(1.0))}}, got {plan!r}'
+        )
+    if not steps:
+        raise ValueError("evaluate: the plan is empty; give at least one intervention, plan=[do(...)]")
+    names = list(plan) if named else [repr(step) for step in steps]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(
+            f"evaluate: tables would show {len(twice)} interventions of the plan as {twice[0]!r}; name them, "
+            'plan={"first": do(...), "second": do(...)}'
+        )
+    return dict(zip(names, steps, strict=True))
 
 
 def _check(scm: SCM, action: Do, rows: int) -> None:

@@ -286,6 +286,20 @@ def test_bad_plans_and_oracles_are_refused():
         Composition(cycles=(0,))
 
 
+@pytest.mark.parametrize("plan", [do(a=1.0), [{"a": 1.0}], [do(a=1.0), None], {"up": 1.0}, "up", None])
+def test_what_is_no_plan_is_refused(plan):
+    with pytest.raises(TypeError, match=r"evaluate: expected a plan of interventions, in a list, .* got "):
+        evaluate(make(), make_rows(), plan)
+
+
+def test_interventions_that_tables_cannot_tell_apart_must_be_named():
+    first, second = do(a=torch.linspace(0.5, 1.5, N)), do(a=torch.ones(N))
+    with pytest.raises(ValueError, match=r"2 interventions of the plan as 'do\(a = given rows\)'; name them"):
+        evaluate(make(), make_rows(), [do(k=1), first, second])
+    report = evaluate(make(), make_rows(), {"spread": first, "one": second}, oracles=ORACLES)
+    assert {line.action for line in report.lines} == {"", "spread", "one"}
+
+
 def coloured(images):
     return torch.nn.functional.conv2d(images, torch.ones(1, 3, 1, 1)).flatten(1)
 
