@@ -89,9 +89,9 @@ class Minimality(Tally):
             source = self._labels(variable, world[variable])[:, None] == labels
             known = (target.sum(1) >= self.fewest) & (source.sum(1) >= self.fewest)
             label = Label(f"{self.title}, {self.form}", name, variable, "log share")
-            self.tally(label, self._score(real, target, source, moved)[known])
+            self.tally(label, self._score(real, target, source, moved), known)
             nothing = torch.zeros_like(moved)
-            self.tally(label._replace(reference="doing nothing"), self._score(real, target, source, nothing)[known])
+            self.tally(label._replace(reference="doing nothing"), self._score(real, target, source, nothing), known)
 
     def _score(self, real: Tensor, target: Tensor, source: Tensor, moved: Tensor) -> Tensor:
         nearer = _share(real <= moved[:, None], target)

@@ -36,7 +36,7 @@ class Line:
         estimate: n, mean and standard deviation.
         against: what to hold it against, "floor" or "doing nothing".
         reference: the estimate of that.
-        values: what the estimate is the mean of, one per row that counted, where there is such a thing.
+        values: what the estimate is the mean of, where there is such a thing: one per row, NaN if it does not count.
     """
 
     metric: str

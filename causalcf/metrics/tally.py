@@ -73,7 +73,7 @@ class Tally(Metric):
 
     Attributes:
         title: the metric's name in tables.
-        rows: label -> the values themselves, batch by batch, of this rank alone.
+        rows: label -> the values themselves, batch by batch, of this rank alone; NaN for a row that does not count.
     """
 
     full_state_update = False
@@ -107,14 +107,28 @@ class Tally(Metric):
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:
         """Take in the counterfactual of a batch under one intervention, which tables call `name`."""
 
-    def tally(self, label: Label, values: Tensor) -> None:
-        """Add one value per row to the sums of a label."""
+    def tally(self, label: Label, values: Tensor, counted: Tensor | None = None) -> None:
+        """Add one value per row to the sums of a label.
+
+        Args:
+            label: what they are about.
+            values: one per row.
+            counted: which rows count, by default all. The others keep their place among `rows`, so that two metrics of
+                the same rows can be compared row by row.
+
+        Raises:
+            ValueError: not one value per row.
+        """
+        if values.ndim != 1:
+            raise ValueError(f"{label.metric}: expected one value per row, shape (B,), got {tuple(values.shape)}")
         if label not in self.labels:
             state = f"sums_{len(self.labels)}"
             self.labels[label] = state
             self.add_state(state, torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
         values = values.detach().double().cpu()
-        self.rows.setdefault(label, []).append(values)
+        counted = torch.ones(len(values), dtype=torch.bool) if counted is None else counted.cpu()
+        self.rows.setdefault(label, []).append(values.where(counted, math.nan))
+        values = values[counted]
         sums = torch.stack([torch.tensor(float(len(values)), dtype=torch.float64), values.sum(), values.square().sum()])
         setattr(self, self.labels[label], getattr(self, self.labels[label]) + sums.to(self.device))
 
