@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from causalcf.interventions import Do
-from causalcf.metrics.tally import Label, Tally, read
+from causalcf.metrics.tally import Label, Tally, flat, read
 from causalcf.world import World
 
 Code = tuple[Tensor, Tensor]  # mean and log-variance, (B, D) each
@@ -71,6 +71,7 @@ class Minimality(Tally):
         self.reference = dict(reference)
         with torch.no_grad():
             self.codes = encode(reference[node])
+        flat("Minimality: the encoder", self.codes[0])
 
     @torch.no_grad()
     def trial(self, world: World) -> None:  # noqa: D102

@@ -165,6 +165,17 @@ def read(what: str, network: Callable[[Tensor], R], images: Tensor) -> R:
         ) from error
 
 
+def flat(what: str, features: Tensor) -> Tensor:
+    """Features, one vector per row.
+
+    Raises:
+        ValueError: maps, or something else.
+    """
+    if features.ndim != 2:
+        raise ValueError(f"{what} gave shape {tuple(features.shape)}, expected (B, D); write features.flatten(1)")
+    return features
+
+
 def distance(a: Tensor, b: Tensor, image: bool) -> Tensor:
     """Mean absolute difference per row; images on the scale of 0 to 255, numbers in their own unit."""
     difference = (a.double() - b.double()).abs()

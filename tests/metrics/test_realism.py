@@ -17,6 +17,13 @@ def flat(x):
     return x.flatten(1)
 
 
+def maps(x):
+    return 2 * x
+
+
+MAPS = r"gave shape \(400, 1, 2, 2\), expected \(B, D\); write features.flatten\(1\)"
+
+
 def gaussian(x):
     return flat(x), torch.zeros_like(flat(x)) - 2.0
 
@@ -196,6 +203,9 @@ def test_a_distance_of_the_whole_batch_is_refused():
         (lambda: Minimality(gaussian, reference(), "x", fewest=0), "expected fewest >= 1, got 0"),
         (lambda: Identity("x", flat, lambda a, b: flat(a - b).mean(1)), "an encoder or a distance, got both"),
         (lambda: Frechet(flat, reference(4)["x"], "x"), "more reference images than the 4 features"),
+        (lambda: Frechet(maps, reference()["x"], "x"), rf"Frechet: the encoder {MAPS}"),
+        (lambda: Minimality(lambda x: (maps(x), maps(x)), reference(), "x"), rf"Minimality: the encoder {MAPS}"),
+        (lambda: Identity("x", maps).trial(make().observe(make_rows())), r"identity: the encoder gave shape"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(wrong, message):
