@@ -11,6 +11,7 @@ from torch import Tensor
 
 from causalcf.interventions import Do
 from causalcf.metrics.tally import Label, Tally, flat, read
+from causalcf.numbers import whole
 from causalcf.world import World
 
 Code = tuple[Tensor, Tensor]  # mean and log-variance, (B, D) each
@@ -43,7 +44,7 @@ class Minimality(Tally):
         fewest: the least number of reference rows of a label.
 
     Raises:
-        ValueError: fewer than 100 reference rows, or `fewest` below 1.
+        ValueError: fewer than 100 reference rows, `bins` or `fewest` below 1, or a weight that is no share.
     """
 
     higher_is_better = False
@@ -64,8 +65,9 @@ class Minimality(Tally):
             raise ValueError(f"Minimality: expected form in {get_args(Form)}, got {form!r}")
         if len(reference[node]) < 100:
             raise ValueError(f"Minimality: expected at least 100 reference rows, got {len(reference[node])}")
-        if fewest < 1:
-            raise ValueError(f"Minimality: expected fewest >= 1, got {fewest}")
+        whole("Minimality", 1, bins=bins, fewest=fewest)
+        if not 0 <= weight <= 1:
+            raise ValueError(f"Minimality: expected weight between 0 and 1, got {weight}")
         self.encode, self.node, self.form, self.weight, self.bins = encode, node, form, weight, bins
         self.fewest = fewest
         self.reference = dict(reference)

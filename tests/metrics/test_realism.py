@@ -200,7 +200,10 @@ def test_a_distance_of_the_whole_batch_is_refused():
     [
         (lambda: Minimality(gaussian, reference(50), "x"), "at least 100 reference rows, got 50"),
         (lambda: Minimality(gaussian, reference(), "x", "wrong"), "expected form in"),
-        (lambda: Minimality(gaussian, reference(), "x", fewest=0), "expected fewest >= 1, got 0"),
+        (lambda: Minimality(gaussian, reference(), "x", fewest=0), "whole number fewest >= 1, got 0"),
+        (lambda: Minimality(gaussian, reference(), "x", bins=0), "whole number bins >= 1, got 0"),
+        (lambda: Minimality(gaussian, reference(), "x", weight=1.5), "weight between 0 and 1, got 1.5"),
+        (lambda: Minimality(gaussian, reference(), "x", weight=math.nan), "weight between 0 and 1, got nan"),
         (lambda: Identity("x", flat, lambda a, b: flat(a - b).mean(1)), "an encoder or a distance, got both"),
         (lambda: Frechet(flat, reference(4)["x"], "x"), "more reference images than the 4 features"),
         (lambda: Frechet(maps, reference()["x"], "x"), rf"Frechet: the encoder {MAPS}"),
