@@ -79,7 +79,7 @@ class Frechet(Tally):
 
 
 def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> float:
-    """The Frechet distance of two Gaussians.
+    """The Frechet distance of two Gaussians, 0 or more.
 
     Example:
         >>> eye = torch.eye(2, dtype=torch.float64)
@@ -88,7 +88,8 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
     """
     shared = torch.linalg.svdvals(_root(covariance) @ _root(other_covariance)).sum()  # the trace of (C C')^{1/2}
     apart = (mean - other_mean).square().sum()
-    return round(float(apart + (covariance + other_covariance).diagonal().sum() - 2 * shared), 9)
+    distance = apart + (covariance + other_covariance).diagonal().sum() - 2 * shared
+    return round(float(distance.clamp_min(0)), 9)  # below 0 by rounding
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ import scipy.linalg
 import torch
 
 from causalcf import do, shift
-from causalcf.metrics import Frechet, Identity, Minimality
+from causalcf.metrics import Frechet, Identity, Minimality, fid
 from causalcf.metrics.minimality import NOTHING
+from causalcf.metrics.realism import frechet
 from tests.metrics.test_metrics import N, make, make_rows
 
 
@@ -155,6 +156,16 @@ def test_frechet_distance_is_that_of_numpy_and_adds_up_over_batches():
     assert math.isclose(second.mean, expected, rel_tol=1e-4)
     assert first.n == second.n == N
     assert math.isnan(first.sd)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_frechet_distance_is_never_below_zero(scale):
+    features = scale * torch.randn(300, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for some in (features, features[:20], features + 5 * scale):
+        found = fid(some, some)
+        assert math.copysign(1.0, found) == 1.0
+        assert found <= 1e-9 * scale**2
+    assert math.isnan(frechet(features.mean(0) * math.nan, torch.eye(100), features.mean(0), torch.eye(100)))
 
 
 def test_frechet_distance_of_observed_rows_stands_beside():
