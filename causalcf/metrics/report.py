@@ -19,9 +19,11 @@ from causalcf.metrics.moments import NoiseMoments
 from causalcf.metrics.reversibility import Reversibility
 from causalcf.metrics.tally import Estimate, Label, Tally, estimate
 from causalcf.metrics.truth import CounterfactualError
+from causalcf.numbers import whole
 from causalcf.rows import Dataset, Table
 from causalcf.scm import SCM
 from causalcf.units import Units
+from causalcf.world import World
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,13 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
+def begin(metrics: Sequence[Tally], few: World) -> None:
+    """Forget what was measured before, and raise where such observed rows cannot be measured."""
+    for metric in metrics:
+        metric.reset()
+        metric.trial(few)
+
+
 def collect(metrics: Sequence[Tally]) -> tuple[Line, ...]:
     """The lines of a report: numbers, each with its reference if there is one."""
     lines = []
@@ -205,8 +214,9 @@ def evaluate(
         scm: the model.
         test: rows it has not seen.
         plan: the interventions, in a list or by the names that tables should show.
-        metrics: what to measure; by default composition (1 and 10 cycles), reversibility and the moments of the noise;
-            effectiveness if there are oracles; the error against the truth if the data set knows it.
+        metrics: what to measure, each from the start; by default composition (1 and 10 cycles), reversibility and the
+            moments of the noise; effectiveness if there are oracles; the error against the truth if the data set knows
+            it.
         oracles: variable -> what reads it from an image, for effectiveness.
         node: the image variable, by default the only one.
         batch: rows at a time; the numbers do not depend on it.
@@ -222,6 +232,7 @@ def evaluate(
             its support, rows that do not fit the graph, an oracle or an encoder that does not take its images; all
             before anything is sampled.
     """
+    whole("evaluate", 1, batch=batch)
     actions = _named(plan)
     table = Table(test, scm.graph, "test")
     count = len(table)
@@ -229,9 +240,7 @@ def evaluate(
         _check(scm, action, count)
     if metrics is None:
         metrics = default_metrics(scm, test, oracles, node)
-    few = scm.observe(table[:2], seed)
-    for metric in metrics:
-        metric.trial(few)
+    begin(metrics, scm.observe(table[:2], seed))
     with tqdm(total=count, desc="evaluate", unit="row", disable=not progress) as bar:
         for start in range(0, count, batch):
             index = slice(start, min(start + batch, count))

@@ -267,8 +267,22 @@ def test_a_report_does_not_depend_on_the_batch_and_can_be_written():
         first["composition", "down", "x"]
 
 
+def test_metrics_that_are_used_again_start_from_the_beginning():
+    rows = make_rows()
+    metrics = [Composition("x", cycles=(1,)), Frechet(lambda x: x.flatten(1), rows["x"], "x")]
+    for leak, expected in ((0.0, 0.0), (0.02, 5.1)):
+        report = evaluate(make(leak=leak), rows, {"one": do(a=1.0)}, metrics)
+        found = report["composition, 1 cycle", "", "x"]
+        assert found.estimate.n == len(found.values) == N
+        assert math.isclose(found.estimate.mean, expected, rel_tol=1e-4, abs_tol=1e-4)
+        assert report["Frechet distance", "one", "x"].estimate.n == N
+
+
 def test_bad_plans_and_oracles_are_refused():
     scm, rows = make(), make_rows()
+    for batch in (0, -3, 2.5):
+        with pytest.raises(ValueError, match=f"evaluate: expected a whole number batch >= 1, got {batch}"):
+            evaluate(scm, rows, [do(a=1.0)], batch=batch)
     with pytest.raises(ValueError, match="plan is empty"):
         evaluate(scm, rows, [])
     with pytest.raises(ValueError, match="unknown variable 'z'"):
