@@ -200,6 +200,23 @@ def test_the_error_against_the_truth_stands_beside_doing_nothing():
     assert found["b", ""].mean < 1e-5
 
 
+def test_the_error_of_a_class_is_the_share_that_differs():
+    graph = cf.CausalGraph("a -> k", a=cf.Continuous(), k=cf.Categorical(3))
+
+    class Known(Truth):
+        def true_counterfactual(self, rows, action, seed=0):
+            return {"a": rows["a"] + 1.0, "k": torch.tensor([0, 0, 2, 2])}
+
+    equation = M.Functional(lambda u, pa: (pa["a"] > 1).long() * 2, lambda k, pa: torch.zeros(len(k)))
+    scm = cf.SCM(graph, {"a": M.Functional(lambda u, _: u, lambda x, _: x), "k": equation})
+    world = scm.observe({"a": torch.tensor([-1.0, 0.5, 0.5, 3.0]), "k": torch.tensor([1, 0, 0, 2])})
+    metric, action = CounterfactualError(Known()), do(a=shift(1.0))
+    metric.update(world, action, "up", world.do(action))
+    found = {(label.variable, label.unit, label.reference): value.mean for label, value in metric.compute().items()}
+    assert world.do(action)["k"].tolist() == [0, 2, 2, 2]
+    assert found == {("k", "share", ""): 0.25, ("k", "share", "doing nothing"): 0.5}
+
+
 def test_moments_of_the_noise():
     scm = make()
     rows = make_rows()
