@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
     Attributes:
         n: rows.
         mean: their mean.
-        sd: their standard deviation.
+        sd: their standard deviation; NaN of one row, which says nothing of how rows differ.
     """
 
     n: int
@@ -44,7 +44,7 @@ def estimate(values: Tensor) -> Estimate:
     values = values[~values.isnan()]
     if not len(values):
         return Estimate(0, math.nan, math.nan)
-    return Estimate(len(values), values.mean().item(), values.std().item() if len(values) > 1 else 0.0)
+    return Estimate(len(values), values.mean().item(), values.std().item() if len(values) > 1 else math.nan)
 
 
 class Label(NamedTuple):
@@ -140,7 +140,7 @@ class Tally(Metric):
             if not n:
                 continue
             mean = total / n
-            sd = math.sqrt(max(square / n - mean**2, 0.0) * n / (n - 1)) if n > 1 else 0.0
+            sd = math.sqrt(max(square / n - mean**2, 0.0) * n / (n - 1)) if n > 1 else math.nan
             result[label] = Estimate(int(n), mean, sd)
         return result
 

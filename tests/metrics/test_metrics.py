@@ -123,6 +123,17 @@ def test_estimates_are_those_of_scipy():
     assert metric.compute() == {}
 
 
+def test_one_row_has_no_interval():
+    rows = {name: column[:1] for name, column in make_rows().items()}
+    report = evaluate(make(leak=0.01), rows, [do(a=1.0)], [Composition("x", cycles=(1,))])
+    line = report.to_dict()["lines"][0]["estimate"]
+    assert (line["n"], line["sd"], line["half_width"]) == (1, None, None)
+    assert "  -  " in str(report).splitlines()[-1]
+    found = report.against(report)["composition, 1 cycle", "", "x"]
+    assert (found.n, found.mean) == (1, 0.0)
+    assert math.isnan(found.half_width)
+
+
 def test_composition_adds_up_over_cycles():
     metric = Composition("x", cycles=(1, 3))
     metric.update(make(leak=0.01).observe(make_rows()))
