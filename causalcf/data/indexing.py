@@ -10,8 +10,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from causalcf.numbers import whole
+
 Index = int | slice | Sequence[int] | np.ndarray | Tensor
 AT_ONCE = 1024  # rows drawn together
+MOST = 1_000_000_000  # rows of a split, whose ids are this far from those of another
 
 
 def positions(index: Index, rows: int, name: str, split: str) -> Int[Tensor, " batch"]:
@@ -44,6 +47,13 @@ def positions(index: Index, rows: int, name: str, split: str) -> Int[Tensor, " b
     if len(position) == 0 or position.min() < -rows or position.max() >= rows:
         raise IndexError(f"{name}: row {index} is not among the {rows} rows of the {split} split")
     return position % rows
+
+
+def check_count(name: str, rows: int) -> None:
+    """Raise a ValueError where a data set of this name cannot draw so many rows."""
+    whole(name, 1, rows=rows)
+    if rows > MOST:
+        raise ValueError(f"{name}: expected at most a thousand million rows, got {rows}")
 
 
 def drawn_columns(

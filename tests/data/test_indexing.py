@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from causalcf.data import Flow, MorphoDigits, Pendulum, ToyFaces
 from causalcf.data.indexing import positions
 
 MASK = [False, True, False, False, True]
@@ -48,3 +49,10 @@ def test_what_is_neither_places_nor_a_mask_of_all_rows_is_refused(name):
 def test_rows_that_are_not_there_are_refused(index):
     with pytest.raises(IndexError, match="is not among the 5 rows of the train split"):
         positions(index, 5, "Rows", "train")
+
+
+@pytest.mark.parametrize("kind", [Flow, MorphoDigits, Pendulum, ToyFaces])
+@pytest.mark.parametrize("rows", [0, 1e4, 10.5, True, 1_000_000_001])
+def test_numbers_of_rows_that_cannot_be_are_refused(kind, rows):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}: expected .* rows.* got {rows}"):
+        kind("test", rows=rows)

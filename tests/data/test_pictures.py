@@ -210,7 +210,7 @@ def test_bad_arguments_are_refused(kind, data):
         kind("dev")
     with pytest.raises(ValueError, match="size of 32 pixels or more"):
         kind("test", size=16)
-    with pytest.raises(ValueError, match="rows between 1"):
+    with pytest.raises(ValueError, match="whole number rows >= 1"):
         kind("test", rows=0)
     with pytest.raises(ValueError, match=r"correlation in \(-1, 1\)"):
         kind("test", rows=10, confounding=1.0)
