@@ -128,6 +128,9 @@ def test_columns_are_read_without_rows(data):
         columns = data.columns(names)
         assert list(columns) == names
         assert all(torch.equal(columns[name], rows[name]) for name in names)
+        for column in columns.values():
+            column.zero_()  # what a user does to them is not done to the data set
+    assert all(torch.equal(data[:][name], rows[name]) for name in rows)
 
 
 def damage_table(old: str, new: str):
