@@ -140,7 +140,7 @@ class Steps(Tally):
         shares = []
         for variable, oracle in self.oracles.items():
             meant, read = world[variable], oracle(image)
-            unit = unit_of(world, variable) if meant.is_floating_point() else "share"
+            unit = unit_of(world, variable)
             self.tally(Label("error of oracle", name, variable, unit), _missed(read, meant))
             floor = _missed(oracle(observed[self.node]), observed[variable])
             self.tally(Label("error of oracle", name, variable, unit, "floor"), floor)

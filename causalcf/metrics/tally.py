@@ -177,7 +177,12 @@ def flat(what: str, features: Tensor) -> Tensor:
 
 
 def distance(a: Tensor, b: Tensor, image: bool) -> Tensor:
-    """Mean absolute difference per row; images on the scale of 0 to 255, numbers in their own unit."""
+    """Mean absolute difference per row; images on the scale of 0 to 255, numbers in their own unit.
+
+    Of classes, whether they differ.
+    """
+    if not b.is_floating_point():
+        return (a != b).double()
     difference = (a.double() - b.double()).abs()
     return 255 * difference.flatten(1).mean(1) if image else difference
 
@@ -185,4 +190,6 @@ def distance(a: Tensor, b: Tensor, image: bool) -> Tensor:
 def unit_of(world: World, name: str) -> str:
     """The unit in which `distance` is given for a variable."""
     variable = world.scm.graph[name]
+    if not variable.dtype.is_floating_point:
+        return "share"
     return "grey 0-255" if variable.shape else getattr(variable, "unit", "") or "-"

@@ -47,11 +47,6 @@ class CounterfactualError(Tally):
         truth = self.data.true_counterfactual(world.values(), action, world.units.seed)
         for variable in (name for name in graph if name in graph.descendants(tuple(action))):
             image, true = bool(graph[variable].shape), truth[variable].to(world[variable])
-            unit = unit_of(world, variable) if true.is_floating_point() else "share"
-            label = Label(self.title, name, variable, unit)
-            self.tally(label, _apart(counterfactual[variable], true, image))
-            self.tally(label._replace(reference="doing nothing"), _apart(world[variable], true, image))
-
-
-def _apart(value: Tensor, true: Tensor, image: bool) -> Tensor:
-    return distance(value, true, image) if true.is_floating_point() else (value != true).double()
+            label = Label(self.title, name, variable, unit_of(world, variable))
+            self.tally(label, distance(counterfactual[variable], true, image))
+            self.tally(label._replace(reference="doing nothing"), distance(world[variable], true, image))

@@ -156,6 +156,21 @@ def test_reversibility_sees_what_the_way_back_loses():
         assert math.isclose(found.mean, expected, rel_tol=1e-3, abs_tol=1e-3)
 
 
+def test_classes_are_the_same_or_are_not():
+    graph = cf.CausalGraph("a -> k", a=cf.Continuous(), k=cf.Categorical(8))
+    gone = M.Functional(lambda u, pa: torch.where(u == 2, 7, u.long()), lambda k, pa: k.float())  # 2 is forgotten
+    scm = cf.SCM(graph, {"a": M.Functional(lambda u, _: u, lambda x, _: x), "k": gone})
+    rows = {"a": torch.zeros(4), "k": torch.tensor([2, 0, 2, 3])}
+    report = evaluate(scm, rows, {"up": do(a=1.0)})
+    for metric, action in (
+        ("composition, 1 cycle", ""),
+        ("composition, 10 cycles", ""),
+        ("reversibility, 1 cycle", "up"),
+    ):
+        line = report[metric, action, "k"]
+        assert (line.estimate.mean, line.unit) == (0.5, "share")
+
+
 def test_effectiveness_reads_the_whole_matrix():
     rows, metric = make_rows(), Effectiveness(ORACLES, node="x")
     world = make(shrink=0.1).observe(rows)
