@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from causalcf.interventions import Do
-from causalcf.metrics.tally import Label, Tally, flat, read
+from causalcf.metrics.tally import AT_ONCE, Label, Tally, flat, read
 from causalcf.numbers import whole
 from causalcf.world import World
 
@@ -72,8 +72,8 @@ class Minimality(Tally):
         self.fewest = fewest
         self.reference = dict(reference)
         with torch.no_grad():
-            self.codes = encode(reference[node])
-        flat("Minimality: the encoder", self.codes[0])
+            mean, log = zip(*(encode(part) for part in reference[node].split(AT_ONCE)), strict=True)
+        self.codes = flat("Minimality: the encoder", torch.cat(mean)), torch.cat(log)
 
     @torch.no_grad()
     def trial(self, world: World) -> None:  # noqa: D102

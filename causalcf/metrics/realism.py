@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from causalcf.interventions import Do
-from causalcf.metrics.tally import Estimate, Label, Tally, flat, read
+from causalcf.metrics.tally import AT_ONCE, Estimate, Label, Tally, flat, read
 from causalcf.world import World
 
 
@@ -33,7 +33,8 @@ class Frechet(Tally):
         super().__init__()
         self.encode, self.node = encode, node
         with torch.no_grad():
-            self.real = flat("Frechet: the encoder", encode(reference)).double()
+            found = torch.cat([encode(part) for part in reference.split(AT_ONCE)])
+        self.real = flat("Frechet: the encoder", found).double()
         if len(self.real) <= self.real.shape[1]:
             raise ValueError(
                 f"Frechet: expected more reference images than the {self.real.shape[1]} features, got {len(self.real)}"

@@ -146,6 +146,7 @@ class Tally(Metric):
 
 
 R = TypeVar("R")
+AT_ONCE = 64  # reference images encoded together
 
 
 def read(what: str, network: Callable[[Tensor], R], images: Tensor) -> R:

@@ -206,6 +206,23 @@ def test_a_distance_of_the_whole_batch_is_refused():
         only(Identity("x", distance=lambda a, b: (a - b).abs().mean(), named="LPIPS"), do(a=shift(0.4)))
 
 
+def test_reference_images_are_encoded_a_few_at_a_time():
+    asked, real = [], reference(200)
+
+    def encode(x):
+        asked.append(len(x))
+        return flat(x)
+
+    frechet = Frechet(encode, real["x"], "x")
+    minimality = Minimality(lambda x: (encode(x), -encode(x)), real, "x")
+    assert sum(asked) == 3 * 200
+    assert max(asked) <= 64
+    assert torch.equal(frechet.real, flat(real["x"]).double())
+    mean, log = minimality.codes
+    assert torch.equal(mean, flat(real["x"]))
+    assert torch.equal(log, -mean)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
