@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def read_idx(folder: Path, name: str, dimensions: int, source: str) -> np.ndarra
         raise FileNotFoundError(f"{folder / name}[.gz] is missing; {source}")
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path}: expected a complete gzip file ({error}); download it again") from None
     header = 4 + 4 * dimensions
     if data[:4] != bytes([0, 0, 8, dimensions]):

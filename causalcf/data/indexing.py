@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-Index = int | slice | Sequence[int] | Tensor
+from causalcf.numbers import whole
+
+Index = int | slice | Sequence[int] | np.ndarray | Tensor
 AT_ONCE = 1024  # rows drawn together
+MOST = 1_000_000_000  # rows of a split, whose ids are this far from those of another
 
 
 def positions(index: Index, rows: int, name: str, split: str) -> Int[Tensor, " batch"]:
-    """The places from 0 on that a slice, a list, a tensor or a mask of them means; an integer means one.
+    """The places from 0 on that a slice, a list, an array, a tensor or a mask of them means; an integer means one.
 
     Args:
-        index: as written by the user; negative places count from the end.
+        index: as written by the user; negative places count from the end, a mask has a boolean for each row.
         rows: how many there are.
         name: of the data set.
         split: of it.
 
     Raises:
-        IndexError: places beyond the rows, or none.
+        IndexError: places beyond the rows, or none; what is neither places nor such a mask.
 
     Example:
         >>> positions(slice(-2, None), 5, "Rows", "train").tolist()
@@ -31,12 +35,25 @@ def positions(index: Index, rows: int, name: str, split: str) -> Int[Tensor, " b
     """
     if isinstance(index, slice):
         index = range(*index.indices(rows))
-    elif isinstance(index, Tensor) and index.dtype == torch.bool:
-        index = index.nonzero()[:, 0]
-    position = torch.as_tensor([index] if isinstance(index, int) else list(index), dtype=torch.int64)
+    place = np.asarray(index.cpu() if isinstance(index, Tensor) else index)
+    if place.dtype == bool and place.shape == (rows,):
+        place = place.nonzero()[0]
+    if place.size and (place.dtype.kind not in "iu" or place.ndim > 1):
+        raise IndexError(
+            f"{name}: expected whole numbers of rows, or a mask of {rows} booleans, got {place.dtype} of shape "
+            f"{place.shape}; write data[[0, 2]], or data[mask] with a boolean for each row"
+        )
+    position = torch.from_numpy(np.atleast_1d(place).astype(np.int64))
     if len(position) == 0 or position.min() < -rows or position.max() >= rows:
         raise IndexError(f"{name}: row {index} is not among the {rows} rows of the {split} split")
     return position % rows
+
+
+def check_count(name: str, rows: int) -> None:
+    """Raise a ValueError where a data set of this name cannot draw so many rows."""
+    whole(name, 1, rows=rows)
+    if rows > MOST:
+        raise ValueError(f"{name}: expected at most a thousand million rows, got {rows}")
 
 
 def drawn_columns(

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from causalcf.data import morphometry
-from causalcf.data.indexing import Index, drawn_columns, positions
+from causalcf.data.indexing import Index, check_count, drawn_columns, positions
 from causalcf.data.truth import ROOT, Equation, Rows, true_counterfactual
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do
@@ -186,8 +186,7 @@ class MorphoDigits:
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"MorphoDigits: expected split 'train', 'val' or 'test', got {split!r}")
-        if not 0 < rows <= 1_000_000_000:
-            raise ValueError(f"MorphoDigits: expected rows between 1 and a thousand million, got {rows}")
+        check_count("MorphoDigits", rows)
         self.split, self.rows, self.seed = split, rows, seed
         if digits is not None and (not digits or any(digit not in range(10) for digit in digits)):
             raise ValueError(f"MorphoDigits: expected digits from 0 to 9, got {digits!r}; write digits=(3, 8)")

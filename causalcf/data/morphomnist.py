@@ -155,7 +155,7 @@ class MorphoMNIST:
             rows = self[:]
             return {name: rows[name] for name in names}
         own = {**self._columns, "id": torch.arange(len(self)) + self._offset}
-        return {name: own[name] for name in names}
+        return {name: own[name].clone() for name in names}
 
     def redraw(
         self,

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from causalcf.data.indexing import Index, drawn_columns, positions
+from causalcf.data.indexing import Index, check_count, drawn_columns, positions
 from causalcf.data.truth import Equation, Rows, true_counterfactual
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do
@@ -72,10 +72,8 @@ class Pictures(ABC):
             raise ValueError(f"{self._name}: expected split 'train', 'val' or 'test', got {split!r}")
         if isinstance(size, bool) or not isinstance(size, int) or size < 32:
             raise ValueError(f"{self._name}: expected size of 32 pixels or more, got {size!r}; write size=64")
-        if rows is not None and not 0 < rows <= 1_000_000_000:
-            raise ValueError(
-                f"{self._name}: expected rows between 1 and a thousand million, or None for the grid, got {rows}"
-            )
+        if rows is not None:
+            check_count(self._name, rows)
         if not -1 < confounding < 1:
             raise ValueError(f"{self._name}: expected confounding to be a correlation in (-1, 1), got {confounding}")
         if confounding and rows is None:
@@ -94,7 +92,7 @@ class Pictures(ABC):
             self.ranges = {**self.ranges, **dict.fromkeys(self.decided, (-stray, stray))}
             self.equations = {**self.equations, **{name: strayed(own) for name, own in self.decided.items()}}
         self._grid = self._part(*self.grid()) if rows is None else None
-        self.rows: int = len(self._grid[next(iter(self.ranges))]) if self._grid is not None else int(rows or 0)
+        self.rows: int = len(self._grid[next(iter(self.ranges))]) if self._grid is not None else rows or 0
         if (size, size) != self.graph["image"].shape[1:]:
             variables = {name: self.graph[name] for name in self.graph}
             self.graph = CausalGraph(self.graph.edges, {**variables, "image": Image(3, size, size)})

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from causalcf.data.face_gauges import READERS
 from causalcf.data.faces import ATTRIBUTES, MARKER, draw
-from causalcf.data.indexing import Index, drawn_columns, positions
+from causalcf.data.indexing import Index, check_count, drawn_columns, positions
 from causalcf.data.pictures import OFFSET, Split, determined
 from causalcf.data.sitters import Sitter
 from causalcf.data.truth import Equation, Rows, true_counterfactual
@@ -136,8 +136,7 @@ class ToyFaces:
             raise ValueError(f"ToyFaces: expected split 'train', 'val' or 'test', got {split!r}")
         if isinstance(size, bool) or not isinstance(size, int) or size < 32:
             raise ValueError(f"ToyFaces: expected size of 32 pixels or more, got {size!r}; write size=64")
-        if not 0 < rows <= 1_000_000_000:
-            raise ValueError(f"ToyFaces: expected rows between 1 and a thousand million, got {rows}")
+        check_count("ToyFaces", rows)
         if not 0 <= grain <= 0.2:
             raise ValueError(f"ToyFaces: expected grain between 0 and 0.2, got {grain}; write grain=0.02")
         self.split, self.size, self.rows, self.seed, self.grain = split, size, rows, seed, grain

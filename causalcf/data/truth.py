@@ -45,8 +45,13 @@ def true_counterfactual(
 
     Returns:
         The counterfactual rows. A variable that the action does not reach is the same tensor as in `rows`.
+
+    Raises:
+        ValueError: an unknown variable, or rows that lack one.
     """
     graph.require(*action)
+    if missing := [name for name in graph.nodes if name not in rows]:
+        raise ValueError(f"the rows lack {', '.join(missing)}; pass rows as the data set gave them")
     reached = set(action) | set(graph.descendants(action))
     units = Units(unit_ids(rows), seed)
     values = {name: rows[name] for name in graph.nodes}

@@ -58,10 +58,9 @@ class Effectiveness(Tally):
             read, meant, was = _read(variable, oracle, image), counterfactual[variable], world[variable]
             self.tally(self._label(world, name, variable), _error(variable, read, meant))
             if meant.is_floating_point():
-                moved = (meant - was).abs() > 1e-6
-                if moved.any():
-                    bias = ((read - meant) * (meant - was).sign())[moved]
-                    self.tally(Label(self._bias, name, variable, unit_of(world, variable)), bias)
+                change = meant - was
+                label = Label(self._bias, name, variable, unit_of(world, variable))
+                self.tally(label, (read - meant) * change.sign(), change.abs() > 1e-6)
 
     @property
     def _bias(self) -> str:

@@ -41,8 +41,14 @@ def class_probabilities(logits: Logits) -> Float[Tensor, "batch classes"]:
 
 
 def predicted_class(logits: Logits) -> Int[Tensor, " batch"]:
-    """What the classifier decides: `1[l > 0]`, or the class of the largest logit; never a threshold on raw logits."""
+    """What the classifier decides: `1[l > 0]`, or the class of the largest logit; never a threshold on raw logits.
+
+    Raises:
+        ValueError: logits that are NaN, which decide nothing.
+    """
     logits = _alone(logits)
+    if logits.isnan().any():
+        raise ValueError("expected logits, got NaN, which decides for no class; check the classifier and its images")
     return (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
 
 
@@ -51,11 +57,17 @@ def flips(logits: Logits, target: Int[Tensor, " batch"]) -> Bool[Tensor, " batch
 
     Higher is better. A row whose factual was decided as the target already counts too.
 
+    Raises:
+        ValueError: logits that are NaN, or targets that are not one per row.
+
     Example:
         >>> flips(torch.tensor([2.0, -1.0, 0.3]), torch.tensor([1, 1, 0]))
         tensor([ True, False, False])
     """
-    return predicted_class(logits) == target
+    found = predicted_class(logits) == target
+    if found.shape != logits.shape[:1]:
+        raise ValueError(f"flips: expected targets of shape ({len(logits)},), one per row, got {tuple(target.shape)}")
+    return found
 
 
 def target_probability(logits: Logits, target: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:

@@ -267,6 +267,8 @@ def _features(network: Network, images: Tensor, batch: int) -> Tensor:
             f"explanation_scores: an encoder or oracle gave shape {tuple(found.shape)} for {len(images)} images; "
             "expected (B, D), for example features.flatten(1)"
         )
+    if not found.isfinite().all():
+        raise ValueError("explanation_scores: an encoder or oracle gave NaN or inf; give one that reads such images")
     return found
 
 

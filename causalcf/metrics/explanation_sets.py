@@ -35,7 +35,7 @@ def non_adversarial_share(flipped: Bool[Tensor, " batch"], independent: Bool[Ten
         >>> non_adversarial_share(flipped, independent).mean, flip_rate_ratio(flipped, independent).mean
         (0.5, 1.5)
     """
-    return estimate(independent[flipped])
+    return estimate(independent[flipped.bool()])
 
 
 def flip_rate_ratio(flipped: Bool[Tensor, " batch"], independent: Bool[Tensor, " batch"]) -> Estimate:
@@ -154,7 +154,7 @@ def split_fid(
         repeats: how many splits.
         seed: of the splits; split k is the same whatever the number of repeats.
     """
-    flipped = torch.ones(len(real), dtype=torch.bool) if flipped is None else flipped.cpu()
+    flipped = torch.ones(len(real), dtype=torch.bool) if flipped is None else flipped.cpu().bool()
     real, other = real.detach().cpu(), other.detach().cpu()
     values = []
     for repeat in range(repeats):
@@ -188,7 +188,7 @@ def split_fid_without(
         repeats: as for `split_fid`.
         seed: as for `split_fid`.
     """
-    flipped = torch.ones(len(real), dtype=torch.bool) if flipped is None else flipped.cpu()
+    flipped = torch.ones(len(real), dtype=torch.bool) if flipped is None else flipped.cpu().bool()
     group = torch.arange(len(real)) % groups
     kept = [(group != number).nonzero()[:, 0] for number in range(groups)]
     return [split_fid(real[k], other[k], flipped[k], repeats=repeats, seed=seed).mean for k in kept]

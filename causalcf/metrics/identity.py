@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causalcf.interventions import Do
-from causalcf.metrics.tally import Label, Tally, distance, read, unit_of
+from causalcf.metrics.tally import Label, Tally, distance, flat, read, unit_of
 from causalcf.world import World
 
 Encode = Callable[[Tensor], Tensor]  # images -> (B, D)
@@ -53,7 +53,8 @@ class Identity(Tally):
         named: what tables call it, to tell several kinds apart.
 
     Raises:
-        ValueError: both an encoder and a distance; or a distance that is not one number per row.
+        ValueError: both an encoder and a distance; a distance that is not one number per row, or features that are not
+            one vector.
 
     Example:
         >>> def largest(a, b):
@@ -109,4 +110,5 @@ class Identity(Tally):
             return found
         if self.encode is None:
             return distance(a, b, image=True)
-        return 1 - torch.cosine_similarity(self.encode(a).double(), self.encode(b).double(), dim=1)
+        here, there = (flat(f"{self.named}: the encoder", self.encode(images)).double() for images in (a, b))
+        return 1 - torch.cosine_similarity(here, there, dim=1)

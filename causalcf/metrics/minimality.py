@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from causalcf.interventions import Do
-from causalcf.metrics.tally import Label, Tally, read
+from causalcf.metrics.tally import AT_ONCE, Label, Tally, flat, read
+from causalcf.numbers import whole
 from causalcf.world import World
 
 Code = tuple[Tensor, Tensor]  # mean and log-variance, (B, D) each
@@ -31,7 +32,7 @@ class Minimality(Tally):
     which n shows.
 
     The corrected form takes the Kullback-Leibler divergence of the Gaussians of mean and log-variance, per dimension;
-    the published one passed the mean for both.
+    the published one took the mean for the logarithm of the standard deviation too.
 
     Args:
         encode: images -> mean and log-variance of a code, `(B, D)` each.
@@ -43,7 +44,7 @@ class Minimality(Tally):
         fewest: the least number of reference rows of a label.
 
     Raises:
-        ValueError: fewer than 100 reference rows, or `fewest` below 1.
+        ValueError: fewer than 100 reference rows, `bins` or `fewest` below 1, or a weight that is no share.
     """
 
     higher_is_better = False
@@ -64,13 +65,15 @@ class Minimality(Tally):
             raise ValueError(f"Minimality: expected form in {get_args(Form)}, got {form!r}")
         if len(reference[node]) < 100:
             raise ValueError(f"Minimality: expected at least 100 reference rows, got {len(reference[node])}")
-        if fewest < 1:
-            raise ValueError(f"Minimality: expected fewest >= 1, got {fewest}")
+        whole("Minimality", 1, bins=bins, fewest=fewest)
+        if not 0 <= weight <= 1:
+            raise ValueError(f"Minimality: expected weight between 0 and 1, got {weight}")
         self.encode, self.node, self.form, self.weight, self.bins = encode, node, form, weight, bins
         self.fewest = fewest
         self.reference = dict(reference)
         with torch.no_grad():
-            self.codes = encode(reference[node])
+            mean, log = zip(*(encode(part) for part in reference[node].split(AT_ONCE)), strict=True)
+        self.codes = flat("Minimality: the encoder", torch.cat(mean)), torch.cat(log)
 
     @torch.no_grad()
     def trial(self, world: World) -> None:  # noqa: D102
@@ -89,9 +92,9 @@ class Minimality(Tally):
             source = self._labels(variable, world[variable])[:, None] == labels
             known = (target.sum(1) >= self.fewest) & (source.sum(1) >= self.fewest)
             label = Label(f"{self.title}, {self.form}", name, variable, "log share")
-            self.tally(label, self._score(real, target, source, moved)[known])
+            self.tally(label, self._score(real, target, source, moved), known)
             nothing = torch.zeros_like(moved)
-            self.tally(label._replace(reference="doing nothing"), self._score(real, target, source, nothing)[known])
+            self.tally(label._replace(reference="doing nothing"), self._score(real, target, source, nothing), known)
 
     def _score(self, real: Tensor, target: Tensor, source: Tensor, moved: Tensor) -> Tensor:
         nearer = _share(real <= moved[:, None], target)
@@ -112,7 +115,7 @@ class Minimality(Tally):
     def _divergence_of_rows(self, a: Code, b: Code) -> Tensor:
         (mean_a, log_a), (mean_b, log_b) = ([part.double() for part in code] for code in (a, b))
         if self.form == "published":
-            log_a, log_b = mean_a, mean_b
+            log_a, log_b = 2 * mean_a, 2 * mean_b
         ratio = (log_a - log_b).exp() + (mean_a - mean_b).square() / log_b.exp()
         return (0.5 * (ratio - 1 - log_a + log_b)).mean(1)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from causalcf.interventions import Do
-from causalcf.metrics.tally import Estimate, Label, Tally, read
+from causalcf.metrics.tally import AT_ONCE, Estimate, Label, Tally, flat, read
 from causalcf.world import World
 
 
@@ -33,7 +33,8 @@ class Frechet(Tally):
         super().__init__()
         self.encode, self.node = encode, node
         with torch.no_grad():
-            self.real = encode(reference).double()
+            found = torch.cat([encode(part) for part in reference.split(AT_ONCE)])
+        self.real = flat("Frechet: the encoder", found).double()
         if len(self.real) <= self.real.shape[1]:
             raise ValueError(
                 f"Frechet: expected more reference images than the {self.real.shape[1]} features, got {len(self.real)}"
@@ -79,7 +80,7 @@ class Frechet(Tally):
 
 
 def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> float:
-    """The Frechet distance of two Gaussians.
+    """The Frechet distance of two Gaussians, 0 or more.
 
     Example:
         >>> eye = torch.eye(2, dtype=torch.float64)
@@ -88,7 +89,8 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
     """
     shared = torch.linalg.svdvals(_root(covariance) @ _root(other_covariance)).sum()  # the trace of (C C')^{1/2}
     apart = (mean - other_mean).square().sum()
-    return round(float(apart + (covariance + other_covariance).diagonal().sum() - 2 * shared), 9)
+    distance = apart + (covariance + other_covariance).diagonal().sum() - 2 * shared
+    return round(float(distance.clamp_min(0)), 9)  # below 0 by rounding
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +23,7 @@ from causalcf.numbers import whole
 from causalcf.rows import Dataset, Table
 from causalcf.scm import SCM
 from causalcf.units import Units
+from causalcf.world import World
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Line:
         estimate: n, mean and standard deviation.
         against: what to hold it against, "floor" or "doing nothing".
         reference: the estimate of that.
-        values: what the estimate is the mean of, one per row that counted, where there is such a thing.
+        values: what the estimate is the mean of, where there is such a thing: one per row, NaN if it does not count.
     """
 
     metric: str
@@ -170,6 +170,13 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
+def begin(metrics: Sequence[Tally], few: World) -> None:
+    """Forget what was measured before, and raise where such observed rows cannot be measured."""
+    for metric in metrics:
+        metric.reset()
+        metric.trial(few)
+
+
 def collect(metrics: Sequence[Tally]) -> tuple[Line, ...]:
     """The lines of a report: numbers, each with its reference if there is one."""
     lines = []
@@ -207,8 +214,9 @@ def evaluate(
         scm: the model.
         test: rows it has not seen.
         plan: the interventions, in a list or by the names that tables should show.
-        metrics: what to measure; by default composition (1 and 10 cycles), reversibility and the moments of the noise;
-            effectiveness if there are oracles; the error against the truth if the data set knows it.
+        metrics: what to measure, each from the start; by default composition (1 and 10 cycles), reversibility and the
+            moments of the noise; effectiveness if there are oracles; the error against the truth if the data set knows
+            it.
         oracles: variable -> what reads it from an image, for effectiveness.
         node: the image variable, by default the only one.
         batch: rows at a time; the numbers do not depend on it.
@@ -219,28 +227,20 @@ def evaluate(
         A report; `print(report)`, `report.to_dict()`, `report.to_markdown()`.
 
     Raises:
-        ValueError: an empty plan, or one with interventions of one name; an unknown variable, a value outside of its
-            support, rows that do not fit the graph, an oracle or an encoder that does not take its images; all before
-            anything is sampled.
+        TypeError: a plan that is neither a list of interventions nor interventions by name.
+        ValueError: an empty plan, interventions that tables cannot tell apart, an unknown variable, a value outside of
+            its support, rows that do not fit the graph, an oracle or an encoder that does not take its images; all
+            before anything is sampled.
     """
-    actions = dict(plan) if isinstance(plan, Mapping) else {repr(action): action for action in plan}
-    if not actions:
-        raise ValueError("evaluate: the plan is empty; give at least one intervention, plan=[do(...)]")
-    if len(actions) < len(plan):
-        raise ValueError(
-            f"evaluate: several interventions of the plan read {Counter(map(repr, plan)).most_common(1)[0][0]}, which "
-            "tables could not tell apart; name them, plan={'first': do(...), 'second': do(...)}"
-        )
     whole("evaluate", 1, batch=batch)
+    actions = _named(plan)
     table = Table(test, scm.graph, "test")
     count = len(table)
     for action in actions.values():
         _check(scm, action, count)
     if metrics is None:
         metrics = default_metrics(scm, test, oracles, node)
-    few = scm.observe(table[:2], seed)
-    for metric in metrics:
-        metric.trial(few)
+    begin(metrics, scm.observe(table[:2], seed))
     with tqdm(total=count, desc="evaluate", unit="row", disable=not progress) as bar:
         for start in range(0, count, batch):
             index = slice(start, min(start + batch, count))
@@ -261,6 +261,26 @@ def evaluate(
         "dtype": str(scm.dtype).removeprefix("torch."),
     }
     return Report(collect(metrics), about)
+
+
+def _named(plan: Any) -> dict[str, Do]:
+    """The interventions of a plan by the names that tables show."""
+    named = isinstance(plan, Mapping)
+    steps = list(plan.values() if named else plan) if isinstance(plan, Iterable) else [plan]
+    if isinstance(plan, Do) or not all(isinstance(step, Do) for step in steps):
+        raise TypeError(
+            "evaluate: expected a plan of interventions, in a list, [do(a=1.0), do(b=2.0)], or by name, "
+            f'{{"up": do(a=shift(1.0))}}, got {plan!r}'
+        )
+    if not steps:
+        raise ValueError("evaluate: the plan is empty; give at least one intervention, plan=[do(...)]")
+    names = list(plan) if named else [repr(step) for step in steps]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(
+            f"evaluate: tables would show {len(twice)} interventions of the plan as {twice[0]!r}; name them, "
+            'plan={"first": do(...), "second": do(...)}'
+        )
+    return dict(zip(names, steps, strict=True))
 
 
 def _check(scm: SCM, action: Do, rows: int) -> None:

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from causalcf.diffusion.readers import as_reader
 from causalcf.interventions import Do, do
-from causalcf.metrics.report import Report, collect
+from causalcf.metrics.effectiveness import Effectiveness
+from causalcf.metrics.report import Report, begin, collect
 from causalcf.metrics.tally import Label, Tally, distance, unit_of
+from causalcf.numbers import whole
 from causalcf.rows import Table
 from causalcf.scm import SCM
 from causalcf.sequences import sequence
@@ -47,7 +49,7 @@ def evaluate_sequence(
         test: rows it has not seen, of a data set that knows their true counterfactuals.
         plan: one intervention, or set of them, per step; per-row values have one entry per row of `test`.
         oracles: variable -> what reads it from an image.
-        metrics: further ones, which compare each answer with the observed rows, for example `Frechet`.
+        metrics: further ones, each from the start, which compare each answer with the observed rows, `Frechet` say.
         node: the image.
         reabduct: whether noise is abducted again from each answer; the truth then is too.
         batch: rows at a time.
@@ -55,7 +57,8 @@ def evaluate_sequence(
 
     Raises:
         TypeError: rows whose truth nobody knows, or a plan that is no list of interventions.
-        ValueError: a step whose truth is unknown.
+        ValueError: a step whose truth is unknown, or an oracle or an encoder that does not take its images; before
+            anything is sampled.
     """
     if not (hasattr(test, "knows") and hasattr(test, "true_counterfactual")):
         raise TypeError(
@@ -66,10 +69,12 @@ def evaluate_sequence(
         raise TypeError(
             f"evaluate_sequence: expected a list of interventions, for example [do(a=1.0), do(b=2.0)], got {plan!r}"
         )
+    whole("evaluate_sequence", 1, batch=batch)
     table, steps = Table(test, scm.graph, "test"), Steps(dict(oracles or {}), node)
     count = len(table)
     if not all(test.knows(step) for step in plan):
         raise ValueError("evaluate_sequence: the truth of a step is unknown; leave it out of the plan")
+    begin([steps, *metrics], scm.observe(table[:2], seed))
     for start in range(0, count, batch):
         index = slice(start, min(start + batch, count))
         rows = table[index]
@@ -104,6 +109,10 @@ class Steps(Tally):
         super().__init__()
         self.oracles, self.node = {name: as_reader(name, oracle) for name, oracle in oracles.items()}, node
 
+    def trial(self, world: World) -> None:  # noqa: D102
+        if self.oracles:
+            Effectiveness(self.oracles, self.node).trial(world)
+
     def update(
         self,
         world: World,
@@ -131,7 +140,7 @@ class Steps(Tally):
         shares = []
         for variable, oracle in self.oracles.items():
             meant, read = world[variable], oracle(image)
-            unit = unit_of(world, variable) if meant.is_floating_point() else "share"
+            unit = unit_of(world, variable)
             self.tally(Label("error of oracle", name, variable, unit), _missed(read, meant))
             floor = _missed(oracle(observed[self.node]), observed[variable])
             self.tally(Label("error of oracle", name, variable, unit, "floor"), floor)

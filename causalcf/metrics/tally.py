@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
     Attributes:
         n: rows.
         mean: their mean.
-        sd: their standard deviation.
+        sd: their standard deviation; NaN of one row, which says nothing of how rows differ.
     """
 
     n: int
@@ -44,7 +44,7 @@ def estimate(values: Tensor) -> Estimate:
     values = values[~values.isnan()]
     if not len(values):
         return Estimate(0, math.nan, math.nan)
-    return Estimate(len(values), values.mean().item(), values.std().item() if len(values) > 1 else 0.0)
+    return Estimate(len(values), values.mean().item(), values.std().item() if len(values) > 1 else math.nan)
 
 
 class Label(NamedTuple):
@@ -73,7 +73,7 @@ class Tally(Metric):
 
     Attributes:
         title: the metric's name in tables.
-        rows: label -> the values themselves, batch by batch, of this rank alone.
+        rows: label -> the values themselves, batch by batch, of this rank alone; NaN for a row that does not count.
     """
 
     full_state_update = False
@@ -107,14 +107,28 @@ class Tally(Metric):
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:
         """Take in the counterfactual of a batch under one intervention, which tables call `name`."""
 
-    def tally(self, label: Label, values: Tensor) -> None:
-        """Add one value per row to the sums of a label."""
+    def tally(self, label: Label, values: Tensor, counted: Tensor | None = None) -> None:
+        """Add one value per row to the sums of a label.
+
+        Args:
+            label: what they are about.
+            values: one per row.
+            counted: which rows count, by default all. The others keep their place among `rows`, so that two metrics of
+                the same rows can be compared row by row.
+
+        Raises:
+            ValueError: not one value per row.
+        """
+        if values.ndim != 1:
+            raise ValueError(f"{label.metric}: expected one value per row, shape (B,), got {tuple(values.shape)}")
         if label not in self.labels:
             state = f"sums_{len(self.labels)}"
             self.labels[label] = state
             self.add_state(state, torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
         values = values.detach().double().cpu()
-        self.rows.setdefault(label, []).append(values)
+        counted = torch.ones(len(values), dtype=torch.bool) if counted is None else counted.cpu()
+        self.rows.setdefault(label, []).append(values.where(counted, math.nan))
+        values = values[counted]
         sums = torch.stack([torch.tensor(float(len(values)), dtype=torch.float64), values.sum(), values.square().sum()])
         setattr(self, self.labels[label], getattr(self, self.labels[label]) + sums.to(self.device))
 
@@ -126,12 +140,13 @@ class Tally(Metric):
             if not n:
                 continue
             mean = total / n
-            sd = math.sqrt(max(square / n - mean**2, 0.0) * n / (n - 1)) if n > 1 else 0.0
+            sd = math.sqrt(max(square / n - mean**2, 0.0) * n / (n - 1)) if n > 1 else math.nan
             result[label] = Estimate(int(n), mean, sd)
         return result
 
 
 R = TypeVar("R")
+AT_ONCE = 64  # reference images encoded together
 
 
 def read(what: str, network: Callable[[Tensor], R], images: Tensor) -> R:
@@ -151,8 +166,24 @@ def read(what: str, network: Callable[[Tensor], R], images: Tensor) -> R:
         ) from error
 
 
+def flat(what: str, features: Tensor) -> Tensor:
+    """Features, one vector per row.
+
+    Raises:
+        ValueError: maps, or something else.
+    """
+    if features.ndim != 2:
+        raise ValueError(f"{what} gave shape {tuple(features.shape)}, expected (B, D); write features.flatten(1)")
+    return features
+
+
 def distance(a: Tensor, b: Tensor, image: bool) -> Tensor:
-    """Mean absolute difference per row; images on the scale of 0 to 255, numbers in their own unit."""
+    """Mean absolute difference per row; images on the scale of 0 to 255, numbers in their own unit.
+
+    Of classes, whether they differ.
+    """
+    if not b.is_floating_point():
+        return (a != b).double()
     difference = (a.double() - b.double()).abs()
     return 255 * difference.flatten(1).mean(1) if image else difference
 
@@ -160,4 +191,6 @@ def distance(a: Tensor, b: Tensor, image: bool) -> Tensor:
 def unit_of(world: World, name: str) -> str:
     """The unit in which `distance` is given for a variable."""
     variable = world.scm.graph[name]
+    if not variable.dtype.is_floating_point:
+        return "share"
     return "grey 0-255" if variable.shape else getattr(variable, "unit", "") or "-"

@@ -27,6 +27,8 @@ class KnownTruth(Protocol):
 class CounterfactualError(Tally):
     r"""`|x* - x*_true|` for everything the intervention reaches, next to `|x - x*_true|`, the error of doing nothing.
 
+    Of classes it is the share of the rows in which they differ.
+
     Args:
         data: the data set the rows come from, which knows their true counterfactuals.
     """
@@ -43,11 +45,8 @@ class CounterfactualError(Tally):
             return
         graph = world.scm.graph
         truth = self.data.true_counterfactual(world.values(), action, world.units.seed)
-        for variable in graph:
-            if variable not in graph.descendants(tuple(action)) or not world[variable].is_floating_point():
-                continue
+        for variable in (name for name in graph if name in graph.descendants(tuple(action))):
             image, true = bool(graph[variable].shape), truth[variable].to(world[variable])
-            unit = unit_of(world, variable)
-            self.tally(Label(self.title, name, variable, unit), distance(counterfactual[variable], true, image))
-            nothing = Label(self.title, name, variable, unit, "doing nothing")
-            self.tally(nothing, distance(world[variable], true, image))
+            label = Label(self.title, name, variable, unit_of(world, variable))
+            self.tally(label, distance(counterfactual[variable], true, image))
+            self.tally(label._replace(reference="doing nothing"), distance(world[variable], true, image))

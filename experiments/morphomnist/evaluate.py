@@ -9,6 +9,7 @@ once and stored beside: thickness and intensity from the training columns, the d
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -193,7 +194,8 @@ def main(
         content = Report((*report.lines, *ten.lines), report.about).to_dict()
         for line, found in zip(content["lines"], (*report.lines, *ten.lines), strict=True):
             if found.values is not None:  # for differences of methods, row by row
-                line["values"] = [float(f"{value:.4g}") for value in found.values[:few].tolist()]
+                values = found.values[:few].tolist()
+                line["values"] = [None if math.isnan(value) else float(f"{value:.4g}") for value in values]
         about = {"method": name, "asked": asked, "evaluations": cost, "cycled": first, "machine": machine}
         path.write_text(json.dumps({**about, **content}) + "\n")
         print(name, cost, flush=True)

@@ -92,10 +92,10 @@ class Value:
 
 
 def of_rows(values: Sequence[float]) -> Value:
-    """The mean of some rows."""
-    return Value(
-        statistics.mean(values), 1.959964 * statistics.stdev(values) / math.sqrt(len(values)), math.nan, tuple(values)
-    )
+    """The mean of some rows; those that do not count are NaN."""
+    counted = [value for value in values if not math.isnan(value)]
+    half = 1.959964 * statistics.stdev(counted) / math.sqrt(len(counted))
+    return Value(statistics.mean(counted), half, math.nan, tuple(values))
 
 
 class Result:
@@ -110,7 +110,8 @@ class Result:
         line = self.lines.get(COLUMNS[column])
         if line is None:
             return Value(math.nan, math.nan)
-        reference, values = line["reference"], tuple(line.get("values", ()))
+        reference = line["reference"]
+        values = tuple(math.nan if value is None else value for value in line.get("values", ()))
         half = line["estimate"]["half_width"]
         held = reference["mean"] if reference else None
         mean, half, held = line["estimate"]["mean"], *(math.nan if one is None else one for one in (half, held))

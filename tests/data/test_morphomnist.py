@@ -128,6 +128,9 @@ def test_columns_are_read_without_rows(data):
         columns = data.columns(names)
         assert list(columns) == names
         assert all(torch.equal(columns[name], rows[name]) for name in names)
+        for column in columns.values():
+            column.zero_()  # what a user does to them is not done to the data set
+    assert all(torch.equal(data[:][name], rows[name]) for name in rows)
 
 
 def damage_table(old: str, new: str):
@@ -149,6 +152,12 @@ def damage_bytes(name: str, change):
 def zip_and_cut(folder: Path) -> None:
     path = folder / "t10k-images-idx3-ubyte"
     Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes())[:-20])
+
+
+def zip_and_spoil(folder: Path) -> None:
+    path, header = folder / "t10k-images-idx3-ubyte", 10
+    zipped = gzip.compress(path.read_bytes())
+    Path(f"{path}.gz").write_bytes(zipped[:header] + b"\xff" + zipped[header + 1 :])
 
 
 def infinite_row(folder: Path) -> None:
@@ -185,6 +194,7 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
             f"{IMAGES}: expected 4720 bytes .* got 4719; download",
         ),
         (zip_and_cut, ValueError, rf"{IMAGES}.gz: expected a complete gzip file .*; download"),
+        (zip_and_spoil, ValueError, rf"{IMAGES}.gz: expected a complete gzip file .*; download"),
         (
             lambda folder: write_idx(folder / LABELS, np.zeros(TEST - 1, dtype=np.uint8)),
             ValueError,

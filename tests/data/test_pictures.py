@@ -203,6 +203,9 @@ def test_what_nobody_knows_is_refused(kind, data, rows, factors):
         data.true_counterfactual({name: value for name, value in rows.items() if name != "id"}, do(**{factors[0]: 1.0}))
     with pytest.raises(ValueError, match="unknown variable 'moon'"):
         data.true_counterfactual(rows, do(moon=3.0))
+    first, *others = (name for name in rows if name not in ("id", "image"))
+    with pytest.raises(ValueError, match=f"the rows lack {first}, image; pass rows as the data set gave them"):
+        data.true_counterfactual({name: rows[name] for name in (*others, "id")}, do(**{others[0]: rows[others[0]]}))
 
 
 def test_bad_arguments_are_refused(kind, data):
@@ -210,7 +213,7 @@ def test_bad_arguments_are_refused(kind, data):
         kind("dev")
     with pytest.raises(ValueError, match="size of 32 pixels or more"):
         kind("test", size=16)
-    with pytest.raises(ValueError, match="rows between 1"):
+    with pytest.raises(ValueError, match="whole number rows >= 1"):
         kind("test", rows=0)
     with pytest.raises(ValueError, match=r"correlation in \(-1, 1\)"):
         kind("test", rows=10, confounding=1.0)

@@ -348,7 +348,7 @@ def test_what_nobody_knows_is_refused(data, rows):
     [
         ({"split": "dev"}, "'train', 'val' or 'test'"),
         ({"size": 16}, "size of 32 pixels or more"),
-        ({"rows": 0}, "rows between 1"),
+        ({"rows": 0}, "rows >= 1"),
         ({"grain": -0.1}, r"grain between 0 and 0\.2"),
         ({"shortcut": "marker", "strength": 1.2}, r"strength between 0 and 1, got 1\.2; write strength=0\.9"),
         ({"shortcut": "marker", "strength": -0.1}, "strength between 0 and 1"),

@@ -78,6 +78,13 @@ def test_biases_are_compared_by_size():
     assert below.size().less(above.size()).mean == 1.0
 
 
+def test_rows_that_do_not_count_keep_their_place():
+    one, other = of_rows([1.0, math.nan, 3.0, 8.0]), of_rows([2.0, 7.0, math.nan, 5.0])
+    assert one.mean == 4.0
+    assert one.less(other).mean == 1.0
+    assert one.less(other).half == pytest.approx(of_rows([-1.0, 3.0]).half)
+
+
 def test_interventions_are_drawn_once(tmp_path):
     rows = {"id": torch.arange(6), "digit": torch.arange(6)}
     train = {name: torch.rand(50, generator=torch.Generator().manual_seed(1)) for name in ("thickness", "intensity")}

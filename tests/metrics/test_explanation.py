@@ -87,6 +87,17 @@ def test_a_decision_is_no_threshold_on_logits_nor_on_confidence():
         m.bkl(torch.zeros(3, 1, 1), torch.zeros(3, dtype=torch.int64))
 
 
+def test_targets_in_a_column_and_logits_that_decide_nothing_are_refused():
+    logits, target = torch.tensor([2.0, -1.0, 0.3, 1.0]), torch.tensor([1, 1, 0, 1])
+    for asked in (m.flips, m.flip_rate):
+        with pytest.raises(ValueError, match=r"flips: expected targets of shape \(4,\), one per row, got \(4, 1\)"):
+            asked(logits, target[:, None])
+        for broken in (logits / 0 * 0, torch.full((4, 3), math.nan)):
+            with pytest.raises(ValueError, match="expected logits, got NaN"):
+                asked(broken, 0 * target)
+    assert m.flips(logits, torch.tensor(1)).tolist() == [True, False, True, True]
+
+
 def test_a_binary_classifier_may_have_a_column():
     x, y, target = images(), edited(images()), 1 - (BINARY(images()) > 0).long()
 
@@ -389,6 +400,7 @@ def test_flips_of_both_are_not_a_ratio_of_flip_rates():
     assert math.isclose(share.mean, 2 / 3)
     assert math.isclose(ratio.mean, 4 / 3)
     assert math.isnan(ratio.sd)
+    assert m.non_adversarial_share(flipped.long(), independent) == share
     never = torch.zeros(8, dtype=torch.bool)
     assert m.non_adversarial_share(never, independent).n == 0
     assert math.isnan(m.non_adversarial_share(never, independent).mean)
@@ -429,6 +441,7 @@ def test_split_distance_is_between_halves_that_share_no_image():
     assert math.isclose(found.mean, np.mean(expected), rel_tol=1e-6)
     assert math.isclose(found.sd, np.std(expected, ddof=1), rel_tol=1e-4)
     assert found.n == flipped.sum()
+    assert m.split_fid(x, y, flipped.long(), repeats=4, seed=7) == found
 
 
 def test_split_distance_of_a_set_to_itself_is_above_zero():
@@ -711,6 +724,9 @@ X, T = images(count=6), torch.ones(6, dtype=torch.int64)
         ({"oracle": oracle, "query": 5, "data_correlation": torch.zeros(5)}, "5 attributes; query 5"),
         ({"oracle": oracle, "query": 0, "data_correlation": torch.zeros(4)}, "5 attributes"),
         ({"encoder": lambda x: x}, r"features.flatten\(1\)"),
+        ({"encoder": lambda x: math.nan * linear(3)(x)}, "encoder or oracle gave NaN or inf"),
+        ({"concepts": lambda x: linear(3)(x) / 0}, "encoder or oracle gave NaN or inf"),
+        ({"oracle": lambda x: math.nan * oracle(x)}, "encoder or oracle gave NaN or inf"),
         ({"others": [(X, torch.zeros(6))]}, "give encoder or concepts"),
         ({"others": [(X[:2], torch.zeros(6))], "encoder": linear(2)}, r"others\[0\]: expected shape"),
         ({"others": [(X, torch.zeros(4))], "encoder": linear(2)}, r"others\[0\]: expected finite logits"),

@@ -123,6 +123,17 @@ def test_estimates_are_those_of_scipy():
     assert metric.compute() == {}
 
 
+def test_one_row_has_no_interval():
+    rows = {name: column[:1] for name, column in make_rows().items()}
+    report = evaluate(make(leak=0.01), rows, [do(a=1.0)], [Composition("x", cycles=(1,))])
+    line = report.to_dict()["lines"][0]["estimate"]
+    assert (line["n"], line["sd"], line["half_width"]) == (1, None, None)
+    assert "  -  " in str(report).splitlines()[-1]
+    found = report.against(report)["composition, 1 cycle", "", "x"]
+    assert (found.n, found.mean) == (1, 0.0)
+    assert math.isnan(found.half_width)
+
+
 def test_composition_adds_up_over_cycles():
     metric = Composition("x", cycles=(1, 3))
     metric.update(make(leak=0.01).observe(make_rows()))
@@ -143,6 +154,21 @@ def test_reversibility_sees_what_the_way_back_loses():
         metric.update(world, action, "up", world.do(action))
         (found,) = metric.compute().values()
         assert math.isclose(found.mean, expected, rel_tol=1e-3, abs_tol=1e-3)
+
+
+def test_classes_are_the_same_or_are_not():
+    graph = cf.CausalGraph("a -> k", a=cf.Continuous(), k=cf.Categorical(8))
+    gone = M.Functional(lambda u, pa: torch.where(u == 2, 7, u.long()), lambda k, pa: k.float())  # 2 is forgotten
+    scm = cf.SCM(graph, {"a": M.Functional(lambda u, _: u, lambda x, _: x), "k": gone})
+    rows = {"a": torch.zeros(4), "k": torch.tensor([2, 0, 2, 3])}
+    report = evaluate(scm, rows, {"up": do(a=1.0)})
+    for metric, action in (
+        ("composition, 1 cycle", ""),
+        ("composition, 10 cycles", ""),
+        ("reversibility, 1 cycle", "up"),
+    ):
+        line = report[metric, action, "k"]
+        assert (line.estimate.mean, line.unit) == (0.5, "share")
 
 
 def test_effectiveness_reads_the_whole_matrix():
@@ -198,6 +224,23 @@ def test_the_error_against_the_truth_stands_beside_doing_nothing():
     assert math.isclose(found["x", "doing nothing"].mean, 255 * 0.05, rel_tol=1e-3)
     assert math.isclose(found["b", "doing nothing"].mean, 0.6, rel_tol=1e-4)
     assert found["b", ""].mean < 1e-5
+
+
+def test_the_error_of_a_class_is_the_share_that_differs():
+    graph = cf.CausalGraph("a -> k", a=cf.Continuous(), k=cf.Categorical(3))
+
+    class Known(Truth):
+        def true_counterfactual(self, rows, action, seed=0):
+            return {"a": rows["a"] + 1.0, "k": torch.tensor([0, 0, 2, 2])}
+
+    equation = M.Functional(lambda u, pa: (pa["a"] > 1).long() * 2, lambda k, pa: torch.zeros(len(k)))
+    scm = cf.SCM(graph, {"a": M.Functional(lambda u, _: u, lambda x, _: x), "k": equation})
+    world = scm.observe({"a": torch.tensor([-1.0, 0.5, 0.5, 3.0]), "k": torch.tensor([1, 0, 0, 2])})
+    metric, action = CounterfactualError(Known()), do(a=shift(1.0))
+    metric.update(world, action, "up", world.do(action))
+    found = {(label.variable, label.unit, label.reference): value.mean for label, value in metric.compute().items()}
+    assert world.do(action)["k"].tolist() == [0, 2, 2, 2]
+    assert found == {("k", "share", ""): 0.25, ("k", "share", "doing nothing"): 0.5}
 
 
 def test_moments_of_the_noise():
@@ -267,14 +310,28 @@ def test_a_report_does_not_depend_on_the_batch_and_can_be_written():
         first["composition", "down", "x"]
 
 
+def test_metrics_that_are_used_again_start_from_the_beginning():
+    rows = make_rows()
+    metrics = [Composition("x", cycles=(1,)), Frechet(lambda x: x.flatten(1), rows["x"], "x")]
+    for leak, expected in ((0.0, 0.0), (0.02, 5.1)):
+        report = evaluate(make(leak=leak), rows, {"one": do(a=1.0)}, metrics)
+        found = report["composition, 1 cycle", "", "x"]
+        assert found.estimate.n == len(found.values) == N
+        assert math.isclose(found.estimate.mean, expected, rel_tol=1e-4, abs_tol=1e-4)
+        assert report["Frechet distance", "one", "x"].estimate.n == N
+
+
 def test_bad_plans_and_oracles_are_refused():
     scm, rows = make(), make_rows()
+    for batch in (0, -3, 2.5):
+        with pytest.raises(ValueError, match=f"evaluate: expected a whole number batch >= 1, got {batch}"):
+            evaluate(scm, rows, [do(a=1.0)], batch=batch)
     with pytest.raises(ValueError, match="plan is empty"):
         evaluate(scm, rows, [])
     with pytest.raises(ValueError, match="unknown variable 'z'"):
         evaluate(scm, rows, [do(z=1.0)])
     two = [do(a=torch.zeros(N)), do(a=torch.ones(N))]
-    with pytest.raises(ValueError, match=r"several interventions of the plan read do\(a = given rows\).* name them"):
+    with pytest.raises(ValueError, match=r"tables would show 2 interventions of the plan as .* name them"):
         evaluate(scm, rows, two)
     named = evaluate(scm, rows, dict(zip("01", two, strict=True)), [Reversibility(node="a")])
     assert [line.action for line in named.lines] == ["0", "1"]
@@ -292,6 +349,20 @@ def test_bad_plans_and_oracles_are_refused():
         evaluate(scm, rows, [do(a=1.0)], oracles={"a": lambda x: coloured(x).flatten(1).mean(1)})
     with pytest.raises(ValueError, match="cycles >= 1"):
         Composition(cycles=(0,))
+
+
+@pytest.mark.parametrize("plan", [do(a=1.0), [{"a": 1.0}], [do(a=1.0), None], {"up": 1.0}, "up", None])
+def test_what_is_no_plan_is_refused(plan):
+    with pytest.raises(TypeError, match=r"evaluate: expected a plan of interventions, in a list, .* got "):
+        evaluate(make(), make_rows(), plan)
+
+
+def test_interventions_that_tables_cannot_tell_apart_must_be_named():
+    first, second = do(a=torch.linspace(0.5, 1.5, N)), do(a=torch.ones(N))
+    with pytest.raises(ValueError, match=r"2 interventions of the plan as 'do\(a = given rows\)'; name them"):
+        evaluate(make(), make_rows(), [do(k=1), first, second])
+    report = evaluate(make(), make_rows(), {"spread": first, "one": second}, oracles=ORACLES)
+    assert {line.action for line in report.lines} == {"", "spread", "one"}
 
 
 def coloured(images):

@@ -8,13 +8,21 @@ import scipy.linalg
 import torch
 
 from causalcf import do, shift
-from causalcf.metrics import Frechet, Identity, Minimality
+from causalcf.metrics import Frechet, Identity, Minimality, fid
 from causalcf.metrics.minimality import NOTHING
+from causalcf.metrics.realism import frechet
 from tests.metrics.test_metrics import N, make, make_rows
 
 
 def flat(x):
     return x.flatten(1)
+
+
+def maps(x):
+    return 2 * x
+
+
+MAPS = r"gave shape \(400, 1, 2, 2\), expected \(B, D\); write features.flatten\(1\)"
 
 
 def gaussian(x):
@@ -118,12 +126,12 @@ def _value(metric):
     return next(value.mean for label, value in metric.compute().items() if not label.reference)
 
 
-def test_the_published_form_takes_the_mean_for_the_log_variance():
+def test_the_published_form_takes_the_mean_for_the_log_deviation():
     a, b = torch.tensor([[0.3, -0.2]]).double(), torch.tensor([[0.1, 0.4]]).double()
     metric = Minimality(gaussian, reference(), "x", "published")
     found = metric._divergence_of_rows((a, a * 0 - 5), (b, b * 0 + 5))
-    wrong = torch.distributions.Normal(a, (a / 2).exp())
-    other = torch.distributions.Normal(b, (b / 2).exp())
+    wrong = torch.distributions.Normal(a, a.exp())
+    other = torch.distributions.Normal(b, b.exp())
     torch.testing.assert_close(found, torch.distributions.kl_divergence(wrong, other).mean(1))
     right = Minimality(gaussian, reference(), "x")._divergence_of_rows((a, a * 0 - 1), (b, b * 0 + 1))
     expected = torch.distributions.kl_divergence(
@@ -148,6 +156,16 @@ def test_frechet_distance_is_that_of_numpy_and_adds_up_over_batches():
     assert math.isclose(second.mean, expected, rel_tol=1e-4)
     assert first.n == second.n == N
     assert math.isnan(first.sd)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_frechet_distance_is_never_below_zero(scale):
+    features = scale * torch.randn(300, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for some in (features, features[:20], features + 5 * scale):
+        found = fid(some, some)
+        assert math.copysign(1.0, found) == 1.0
+        assert found <= 1e-9 * scale**2
+    assert math.isnan(frechet(features.mean(0) * math.nan, torch.eye(100), features.mean(0), torch.eye(100)))
 
 
 def test_frechet_distance_of_observed_rows_stands_beside():
@@ -188,14 +206,37 @@ def test_a_distance_of_the_whole_batch_is_refused():
         only(Identity("x", distance=lambda a, b: (a - b).abs().mean(), named="LPIPS"), do(a=shift(0.4)))
 
 
+def test_reference_images_are_encoded_a_few_at_a_time():
+    asked, real = [], reference(200)
+
+    def encode(x):
+        asked.append(len(x))
+        return flat(x)
+
+    frechet = Frechet(encode, real["x"], "x")
+    minimality = Minimality(lambda x: (encode(x), -encode(x)), real, "x")
+    assert sum(asked) == 3 * 200
+    assert max(asked) <= 64
+    assert torch.equal(frechet.real, flat(real["x"]).double())
+    mean, log = minimality.codes
+    assert torch.equal(mean, flat(real["x"]))
+    assert torch.equal(log, -mean)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (lambda: Minimality(gaussian, reference(50), "x"), "at least 100 reference rows, got 50"),
         (lambda: Minimality(gaussian, reference(), "x", "wrong"), "expected form in"),
-        (lambda: Minimality(gaussian, reference(), "x", fewest=0), "expected fewest >= 1, got 0"),
+        (lambda: Minimality(gaussian, reference(), "x", fewest=0), "whole number fewest >= 1, got 0"),
+        (lambda: Minimality(gaussian, reference(), "x", bins=0), "whole number bins >= 1, got 0"),
+        (lambda: Minimality(gaussian, reference(), "x", weight=1.5), "weight between 0 and 1, got 1.5"),
+        (lambda: Minimality(gaussian, reference(), "x", weight=math.nan), "weight between 0 and 1, got nan"),
         (lambda: Identity("x", flat, lambda a, b: flat(a - b).mean(1)), "an encoder or a distance, got both"),
         (lambda: Frechet(flat, reference(4)["x"], "x"), "more reference images than the 4 features"),
+        (lambda: Frechet(maps, reference()["x"], "x"), rf"Frechet: the encoder {MAPS}"),
+        (lambda: Minimality(lambda x: (maps(x), maps(x)), reference(), "x"), rf"Minimality: the encoder {MAPS}"),
+        (lambda: Identity("x", maps).trial(make().observe(make_rows())), r"identity: the encoder gave shape"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(wrong, message):

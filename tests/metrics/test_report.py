@@ -9,7 +9,7 @@ import torch
 import causalcf as cf
 from causalcf import do
 from causalcf import mechanisms as M
-from causalcf.metrics import Estimate, Frechet, Report, Tally, evaluate
+from causalcf.metrics import Effectiveness, Estimate, Frechet, Report, Tally, evaluate
 from causalcf.metrics.report import Line
 from causalcf.metrics.tally import Label
 from tests.metrics.test_metrics import make, make_rows
@@ -65,6 +65,42 @@ def test_reports_of_the_same_rows_are_compared_row_by_row():
         first.against(other)
 
 
+def test_rows_that_do_not_count_keep_their_place_in_a_comparison():
+    generator = torch.Generator().manual_seed(0)
+    rows = {name: torch.randn(30, generator=generator) for name in ("a", "b", "c")}
+    graph = cf.CausalGraph("a -> b; b -> c", a=cf.Continuous(), b=cf.Continuous(), c=cf.Continuous())
+    action = {"up": do(a=cf.shift(0.1))}
+
+    def made(least):
+        """b follows a only above `least`: which rows move depends on the model."""
+        return cf.SCM(
+            graph,
+            {
+                "a": M.Functional(lambda u, _: u, lambda x, _: x),
+                "b": M.Functional(
+                    lambda u, pa: pa["a"].clamp_min(least) + u, lambda x, pa: x - pa["a"].clamp_min(least)
+                ),
+                "c": M.Functional(lambda u, pa: pa["b"] + u, lambda x, pa: x - pa["b"]),
+            },
+        )
+
+    def read(c):
+        return 0.9 * c
+
+    reports, biases = [], []
+    for least in (0.0, 0.5):
+        reports.append(evaluate(made(least), rows, action, [Effectiveness({"b": read}, "c")], batch=7))
+        world = made(least).observe(rows)
+        moved = world.do(a=cf.shift(0.1))
+        change = moved["b"] - world["b"]
+        biases.append(torch.where(change.abs() > 1e-6, (read(moved["c"]) - moved["b"]) * change.sign(), math.nan))
+    each = biases[0] - biases[1]
+    found = reports[0].against(reports[1])["signed bias", "up", "b"]
+    assert 0 < found.n == (~each.isnan()).sum() < reports[0]["signed bias", "up", "b"].estimate.n
+    assert found.mean == pytest.approx(each.nanmean().item(), abs=1e-6)
+    assert reports[0]["signed bias", "up", "b"].estimate.mean == pytest.approx(biases[0].nanmean().item(), abs=1e-6)
+
+
 class Missing(Tally):
     """Misses by what belongs to the row, and by as much more as it is told."""
 
@@ -78,6 +114,11 @@ class Missing(Tally):
     def done(self, world, action, name, counterfactual):
         own = torch.sin(37 * world["x"].double())
         self.tally(Label(self.title, name, "x", "-"), own + self.by * own.cos())
+
+
+def test_more_than_one_value_per_row_is_refused():
+    with pytest.raises(ValueError, match=r"miss: expected one value per row, shape \(B,\), got \(3, 2\)"):
+        Missing(0.0).tally(Label("miss", "a", "x", "-"), torch.ones(3, 2))
 
 
 def test_rows_are_forgotten_at_reset():

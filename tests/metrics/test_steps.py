@@ -153,6 +153,19 @@ def test_what_nobody_knows_is_refused():
         evaluate_sequence(make(), Data(), [do(x=torch.zeros(10, 1, 2, 2))], node="x")
 
 
+@pytest.mark.parametrize(
+    ("oracle", "message"),
+    [
+        (lambda image: image[:, :, 0, 0], r"oracle of 'a' gave shape \(2, 1\), expected \(2,\)"),
+        (lambda image: read(image.reshape(-1, 3)), "oracle of 'a' does not take images of shape"),
+    ],
+)
+def test_oracles_that_do_not_fit_are_refused_before_anything_is_sampled(oracle, message, monkeypatch):
+    monkeypatch.setattr(Picture, "abduct", lambda *_: pytest.fail("sampled"))
+    with pytest.raises(ValueError, match=message):
+        evaluate_sequence(make(), Data(), PLAN, node="x", oracles={"a": oracle})
+
+
 @pytest.mark.parametrize("reabduct", [False, True])
 def test_further_metrics_see_every_step(reabduct):
     reference = torch.rand(50, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -162,3 +175,5 @@ def test_further_metrics_see_every_step(reabduct):
     assert [line.estimate.n for line in found] == [10] * 3
     assert len({line.estimate.mean for line in found}) == 3
     assert all(line.reference.mean == found[0].reference.mean for line in found)
+    again = evaluate_sequence(make(), Data(), PLAN, metrics=[frechet], node="x", reabduct=reabduct, batch=4)
+    assert str(again) == str(report)
