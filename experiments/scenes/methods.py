@@ -25,7 +25,7 @@ CONSTANTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # 1 is what the spreads of the pro
 CLASSIFIERS = (*CONSTANTS, 30.0)
 OMEGAS = (1.0, 1.5, 2.0)
 TOGETHER = (0.003, 0.01, 0.03, 0.1)
-EDITS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+EDITS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 DEFAULTS = {
     **{OURS: 0.1, BOTH: 0.01, CONSTANT: 1.0, CLASSIFIER: 1.0, FREE: 1.5},
     **{"empirical": 0.1, "ancestral": 0.03, DIRECT: 0.1, TOLD_DIRECT: 0.03, TOLD_CONSTANT: 1.0},
