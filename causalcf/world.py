@@ -101,12 +101,28 @@ class World(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         """The value of a variable in this world, shape `(B, *shape)`."""
         self.scm.graph.require(name)
-        if name not in self._values:
-            if self._before is not None and name not in self._reached:
-                self._values[name] = self._before[name]
-            else:
-                self._values[name] = self._compute(name)
+        for unknown in self._unknown(name):
+            source = self._source(unknown)
+            self._values[unknown] = self._compute(unknown) if source is self else source[unknown]
         return self._values[name]
+
+    def _unknown(self, name: str) -> list[str]:
+        """What has to be computed for a variable, causes first: without recursion, which ends at long chains."""
+        found: set[str] = set()
+        open_ = [name]
+        while open_:
+            node = open_.pop()
+            if node not in self._values and node not in found:
+                found.add(node)
+                open_ += self.scm.graph.parents(node) if self._source(node) is self else ()
+        return [node for node in self.scm.graph if node in found] if len(found) > 1 else list(found)
+
+    def _source(self, name: str) -> World:
+        """The latest world in which a variable is known, or was reached by an intervention."""
+        world = self
+        while world._before is not None and name not in world._reached and name not in world._values:
+            world = world._before
+        return world
 
     @torch.no_grad()
     def _compute(self, name: str) -> Tensor:

@@ -1,5 +1,7 @@
 """The model as a whole: what it refuses, how it samples, what it says of itself, and its Pyro form."""
 
+from itertools import pairwise
+
 import pyro
 import pytest
 import torch
@@ -161,6 +163,18 @@ def test_one_call_does_all_three_steps(scm, rows):
     world = scm.observe(rows).do(t=2.0)
     assert torch.equal(found["x"], world["x"])
     assert set(found) == {*scm.graph, "id"}
+
+
+def test_long_chains_and_many_interventions_are_answered():
+    names = [f"n{place}" for place in range(1100)]
+    graph = cf.CausalGraph(pairwise(names), dict.fromkeys(names, cf.Continuous()))
+    known = {name: M.Gaussian(weights=dict.fromkeys(graph.parents(name), 1.0)) for name in graph}
+    world = cf.SCM(graph, known).observe({name: torch.zeros(2) for name in graph})
+    assert world.do(n0=2.0)["n1099"].tolist() == [2.0, 2.0]
+    for _ in range(1100):
+        world = world.do(n1098=1.0)
+    assert world["n0"].tolist() == [0.0, 0.0]
+    assert world["n1099"].tolist() == [1.0, 1.0]
 
 
 def test_a_prediction_that_is_not_finite_is_refused_with_its_row():
