@@ -14,6 +14,7 @@ from causalcf.interventions import Do, do
 from causalcf.mechanisms.base import Noise
 from causalcf.mechanisms.structure import intervened
 from causalcf.units import Units
+from causalcf.variables import Variable
 
 if TYPE_CHECKING:
     from causalcf.scm import SCM
@@ -126,16 +127,17 @@ class World(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def _compute(self, name: str) -> Tensor:
+        variable = self.scm.graph[name]
         parents = {parent: self[parent] for parent in self.scm.graph.parents(name)}
 
         def natural() -> Tensor:
             mechanism = self.scm.mechanism(name)
             noise = mechanism.act(self.noise[name], intervened(self.scm.graph, name, self.actions))
-            return mechanism.predict(noise, parents)
+            value = _shaped(name, variable, mechanism.predict(noise, parents), len(self))
+            return _finite(name, {"value": value}, "predicted value")["value"]
 
         if name not in self.actions:
-            return _finite(name, {"value": natural()}, "predicted value")["value"]
-        variable = self.scm.graph[name]
+            return natural()
         node = Node(name, variable, natural, parents, self.units, self.scm.device, self.scm.dtype)
         return self.actions.apply(node)
 
@@ -192,6 +194,18 @@ class World(Mapping[str, Tensor]):
     def as_intervention(self) -> Intervention:
         """`other.do(m=this)`: hold m at the value it takes in this world."""
         return _InWorld(self)
+
+
+def _shaped(name: str, variable: Variable, value: Tensor, rows: int) -> Tensor:
+    """A prediction, unless an equation broadcast it, or made numbers where the variable has classes."""
+    shape, classes = (rows, *variable.shape), not variable.dtype.is_floating_point
+    if tuple(value.shape) == shape and (value.dtype == variable.dtype if classes else value.is_floating_point()):
+        return value
+    kind = "torch.int64" if classes else "floats"
+    raise ValueError(
+        f"{name}: expected its mechanism to predict {kind} of shape {shape}, got {value.dtype} of shape "
+        f"{tuple(value.shape)}; correct the equation, or `predict`"
+    )
 
 
 def _finite(name: str, values: Noise, what: str) -> Noise:

@@ -177,6 +177,23 @@ def test_long_chains_and_many_interventions_are_answered():
     assert world["n1099"].tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("name", "equation", "came"),
+    [
+        ("b", lambda u, pa: pa["a"][:, None] + u, r"floats of shape \(3,\), got torch.float32 of shape \(3, 3\)"),
+        ("b", lambda u, pa: (pa["a"] + u).mean(), r"floats of shape \(3,\), got torch.float32 of shape \(\)"),
+        ("k", lambda u, pa: (pa["a"] > u).float(), r"torch.int64 of shape \(3,\), got torch.float32 of shape \(3,\)"),
+    ],
+)
+def test_an_equation_that_broadcasts_or_makes_no_classes_is_refused(name, equation, came):
+    graph = cf.CausalGraph("a -> b; a -> k", a=cf.Continuous(), b=cf.Continuous(), k=cf.Binary())
+    wrong = {name: M.Functional(equation, lambda x, pa: x - pa["a"])}
+    scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), **wrong})
+    rows = {"a": torch.randn(3), "b": torch.randn(3), "k": torch.tensor([0, 1, 1])}
+    with pytest.raises(ValueError, match=f"{name}: expected its mechanism to predict {came}"):
+        scm.observe(rows).do(a=1.0)[name]
+
+
 def test_a_prediction_that_is_not_finite_is_refused_with_its_row():
     graph = cf.CausalGraph("a -> b", a=cf.Continuous(), b=cf.Continuous())
     wild = M.Functional(lambda u, pa: (100 * pa["a"]).exp() + u, lambda x, pa: x - (100 * pa["a"]).exp())
