@@ -82,6 +82,19 @@ def test_shift_and_scale_need_a_number_to_move(world):
     assert (world.do(c=scale(-1, clamp=True))["c"] == 0).all()
 
 
+@pytest.mark.parametrize(("move", "expected"), [(shift, 3.0), (scale, 2.0)])
+def test_moving_by_other_floats_keeps_the_dtype_of_the_world(move, expected):
+    graph = cf.CausalGraph("a -> x", a=cf.Continuous(), x=cf.Image(1, 4, 4))
+    scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "x": M.VAE(latent=1, widths=(8,))})
+    world = scm.observe({"a": torch.ones(3), "x": torch.rand(3, 1, 4, 4)})
+    moved = world.do(a=move(torch.full((3,), 2.0, dtype=torch.float64)), x=torch.rand(3, 1, 4, 4, dtype=torch.float64))
+    assert moved["a"].dtype == moved["x"].dtype == torch.float32
+    assert moved["a"].tolist() == [expected] * 3
+    for by in (torch.ones(2), torch.ones(3, 1), torch.ones(1)):
+        with pytest.raises(ValueError, match=r"a: .*\(given rows\) got shape .* for 3 rows; give one number for all"):
+            world.do(a=move(by, clamp=True))["a"]
+
+
 def test_a_policy_sees_its_parents_only(world):
     assert torch.equal(world.do(b=lambda pa: pa["a"] * 2)["b"], world["a"] * 2)
     assert torch.equal(world.do(b=lambda pa: (pa["a"] > 0) * 3)["b"], (world["a"] > 0) * 3.0)
