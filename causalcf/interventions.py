@@ -111,7 +111,7 @@ def do(**actions: Any) -> Do:
             there), or a list of these, applied in order.
 
     Raises:
-        ValueError: nothing is intervened on, or a value is not finite.
+        ValueError: nothing is intervened on, a value is not finite, or a list of numbers stands for rows.
         TypeError: an action is of no known kind.
 
     Example:
@@ -120,6 +120,12 @@ def do(**actions: Any) -> Do:
     """
     if not actions:
         raise ValueError("do() intervenes on nothing; name at least one variable, for example do(thickness=4.0)")
+    for name, action in actions.items():
+        if isinstance(action, list | tuple) and len(action) > 1 and all(isinstance(step, Real) for step in action):
+            raise ValueError(
+                f"{name}: do() got a list of numbers, each of which would override the one before it; "
+                f"for one value per row write {name}=torch.tensor([...])"
+            )
     steps = {name: action if isinstance(action, list | tuple) else (action,) for name, action in actions.items()}
     empty = [name for name, action in steps.items() if not action]
     if empty:

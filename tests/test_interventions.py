@@ -58,6 +58,8 @@ def test_numbers_of_the_wrong_kind_are_refused(world):
         world.do(a=torch.zeros(3))["a"]
     with pytest.raises(TypeError, match=r"a: do.. takes a number"):
         world.do(a="high")
+    with pytest.raises(ValueError, match=r"a: do\(\) got a list of numbers.*write a=torch.tensor"):
+        do(a=[3.0, 4.0, 5.0])
 
 
 def test_doing_nothing_is_refused(world):
