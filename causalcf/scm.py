@@ -242,18 +242,22 @@ class SCM(nn.Module):
         }
 
     def check_actions(self, action: Do) -> None:
-        """Raise if a replacing mechanism in `action` was built for another variable or other parents."""
+        """Raise if a replacing mechanism in `action` is not fitted, or was built for another variable or parents."""
         for name, steps in action.items():
-            for step in steps:
-                if isinstance(step, Replace) and step.mechanism.built:
-                    wanted = {p: self.graph[p] for p in self.graph.parents(name)}
-                    if step.mechanism.variable != self.graph[name] or dict(step.mechanism.parents) != wanted:
-                        raise ValueError(
-                            f"{name}: the replacing mechanism models {step.mechanism.variable} given "
-                            f"{list(step.mechanism.parents)}; {name} is {self.graph[name]} given {list(wanted)}"
-                        )
-                elif isinstance(step, Replace):
-                    placed(step.mechanism, self.graph, name)
+            for mechanism in (step.mechanism for step in steps if isinstance(step, Replace)):
+                if not (mechanism.fitted if mechanism.built else mechanism.known):
+                    raise RuntimeError(
+                        f"{name}: the replacing {type(mechanism).__name__} is not fitted; take a fitted mechanism "
+                        "from another SCM, scm.mechanisms[...], or one given in closed form"
+                    )
+                if not mechanism.built:
+                    placed(mechanism, self.graph, name)
+                wanted = {p: self.graph[p] for p in self.graph.parents(name)}
+                if mechanism.variable != self.graph[name] or dict(mechanism.parents) != wanted:
+                    raise ValueError(
+                        f"{name}: the replacing mechanism models {mechanism.variable} given "
+                        f"{list(mechanism.parents)}; {name} is {self.graph[name]} given {list(wanted)}"
+                    )
 
     def using(self, **mechanisms: Mechanism | Mapping[str, Any]) -> SCM:
         """The same model with other options of some mechanisms, or other mechanisms; nothing is copied or refitted.

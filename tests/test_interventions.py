@@ -132,6 +132,11 @@ def test_a_mechanism_can_be_replaced(scm, world):
     assert torch.equal(scm.do(a=other).sample(5)["a"], scm.do(a=other).sample(3 + 2)["a"])
     with pytest.raises(ValueError, match="c: the replacing mechanism models"):
         world.do(c=other)
+    for unfitted in (M.Flow(), M.Flow().build(cf.Continuous(), {})):
+        with pytest.raises(RuntimeError, match="a: the replacing Flow is not fitted; take a fitted mechanism"):
+            world.do(a=unfitted)
+    with pytest.raises(RuntimeError, match="not fitted"):
+        scm.do(a=M.Flow())
 
 
 def test_interventions_print(world):
