@@ -208,7 +208,14 @@ class Draw(Intervention):
                 f"and event shape {tuple(law.event_shape)}"
             )
         value = draw(law, node.units, key).to(node.device)
-        return value.to(node.dtype) if isinstance(node.variable, Continuous) else value.long()
+        if node.variable.dtype.is_floating_point:
+            return value.to(node.dtype)
+        if value.is_floating_point() and (value != value.round()).any():
+            raise ValueError(
+                f"{node.name}: do() expected a distribution of integers, because the variable is {node.variable}, "
+                f"got {law}; draw from a Categorical or a Bernoulli"
+            )
+        return value.long()
 
     def describe(self, name: str) -> str:  # noqa: D102
         return f"{name} ~ {self.distribution}"

@@ -30,6 +30,11 @@ def scale(by: float | Tensor, *, clamp: bool = False) -> Scale:
 
 def resample(values: Tensor) -> Resample:
     """Draw each unit's value from `values`, shape `(n, ...)`; the draw belongs to the unit, not to the batch."""
+    if not isinstance(values, Tensor) or values.ndim == 0 or len(values) == 0:
+        came = f"one of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(
+            f"resample: expected a tensor of one or more values, shape (n, ...), got {came}; write torch.tensor([...])"
+        )
     return Resample(values)
 
 

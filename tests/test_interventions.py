@@ -123,6 +123,18 @@ def test_resampling_takes_values_from_the_list(world):
     assert set(world.do(a=resample(values))["a"].tolist()) == {1.0, 2.0, 4.0}
 
 
+@pytest.mark.parametrize("values", [[1.0, 2.0], torch.zeros(0), torch.tensor(1.0)])
+def test_resampling_from_nothing_is_refused(values):
+    with pytest.raises(ValueError, match=r"resample: expected a tensor of one or more values, .*; write torch.tensor"):
+        resample(values)
+
+
+def test_classes_are_not_cut_from_a_continuous_draw(world):
+    with pytest.raises(ValueError, match=r"k: do\(\) expected a distribution of integers, because .* got Normal"):
+        world.do(k=dist.Normal(1.5, 0.1))["k"]
+    assert set(world.do(k=dist.Binomial(2, 0.5))["k"].tolist()) == {0, 1, 2}
+
+
 def test_a_mechanism_can_be_replaced(scm, world):
     other = M.Gaussian(weights={}, bias=10.0, scale=0.1).build(cf.Continuous(), {}).double()
     drawn = world.do(a=other)["a"]
