@@ -136,3 +136,20 @@ def do(**actions: Any) -> Do:
     if empty:
         raise ValueError(f"{empty[0]}: do() got an empty list of interventions; leave the variable out instead")
     return Do({name: tuple(as_intervention(name, step) for step in action) for name, action in steps.items()})
+
+
+def joined(action: Do | None, actions: Mapping[str, Any]) -> Do:
+    """What `do(action, **actions)` asks of a model or a world: first what `do(...)` returned, then the keywords.
+
+    Raises:
+        ValueError: nothing to do.
+        TypeError: a mapping or anything else in the place of what `do(...)` returns.
+    """
+    if action is None:
+        return do(**actions)
+    if not isinstance(action, Do):
+        raise TypeError(
+            f"do() expected what do(...) returns, or name=value, got {type(action).__name__}; "
+            "write do(name=value), or do(**values) for a mapping of values"
+        )
+    return action.then(do(**actions)) if actions else action

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from causalcf import storage
 from causalcf.assignments import Node, Replace
 from causalcf.graph import CausalGraph
-from causalcf.interventions import Do, do
+from causalcf.interventions import Do, joined
 from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
 from causalcf.mechanisms.structure import intervened, placed
 from causalcf.rows import Dataset, Table
@@ -178,7 +178,7 @@ class SCM(nn.Module):
 
     def do(self, action: Do | None = None, /, **actions: Any) -> SCM:
         """Rung 2: the model in which these interventions have been made; mechanisms are shared, not copied."""
-        steps = (action or Do({})).then(do(**actions)) if actions or action is None else action
+        steps = joined(action, actions)
         self.graph.require(*steps)
         self.check_actions(steps)
         intervened = copy.copy(self)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from causalcf.assignments import Intervention, Node
-from causalcf.interventions import Do, do
+from causalcf.interventions import Do, joined
 from causalcf.mechanisms.base import Noise
 from causalcf.mechanisms.structure import intervened
 from causalcf.units import Units
@@ -178,9 +178,7 @@ class World(Mapping[str, Tensor]):
         Example:
             `world.do(thickness=shift(1.5)).do(digit=7)["image"]`
         """
-        steps = Do({}) if action is None and recompute and not actions else None
-        if steps is None:
-            steps = (action or Do({})).then(do(**actions)) if actions or action is None else action
+        steps = Do({}) if action is None and recompute and not actions else joined(action, actions)
         graph = self.scm.graph
         graph.require(*steps)
         self.scm.check_actions(steps)

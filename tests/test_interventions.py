@@ -71,6 +71,13 @@ def test_doing_nothing_is_refused(world):
         do(a=[])
 
 
+def test_a_mapping_is_not_taken_for_interventions(scm, world):
+    for ask in (world.do, scm.do, lambda action: scm.counterfactual(world.values(), action)):
+        with pytest.raises(TypeError, match=r"do\(\) expected what do\(...\) returns.*got dict; write .*do\(\*\*"):
+            ask({"a": 1.0})
+    assert repr(world.do(do(a=1.0), k=2).actions) == repr(scm.do(do(a=1.0), k=2).actions) == "do(a = 1, k = 2)"
+
+
 def test_unknown_names_are_refused_with_a_suggestion(world):
     with pytest.raises(ValueError, match="unknown variable 'aa'"):
         world.do(aa=1.0)
