@@ -273,8 +273,10 @@ class Replace(Intervention):
 
 
 def _at(number: float | Tensor, index: Any, count: int) -> float | Tensor:
-    """The part of a tensor that holds `count` rows; a number is for all rows."""
-    return number[index] if isinstance(number, Tensor) and number.ndim and len(number) == count else number
+    """The part of a tensor that holds `count` rows; a number, or an image (C, H, W), is for all rows."""
+    if isinstance(number, Tensor) and number.ndim not in (0, 3) and len(number) == count:
+        return number[index]
+    return number
 
 
 def _short(number: float | Tensor) -> str:

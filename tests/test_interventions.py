@@ -170,3 +170,6 @@ def test_interventions_are_sliced_with_their_rows():
     assert part["a"][0].value.tolist() == [2, 3]
     assert part["b"][0].by.tolist() == [2, 3]
     assert part["c"] == action["c"]
+    image = torch.rand(3, 8, 8)
+    assert do(x=image).at(slice(0, 2), 3)["x"][0].value is image  # one for all rows, whose channels are as many
+    assert do(x=torch.rand(3, 1, 8, 8)).at(slice(0, 2), 3)["x"][0].value.shape == (2, 1, 8, 8)
