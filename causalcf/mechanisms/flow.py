@@ -23,7 +23,8 @@ from causalcf.variables import Continuous
 class Support(Transform):
     r"""A bijection from the real line to the support of a variable: identity, `l + e^z`, `h - e^z`, or a logistic.
 
-    Its inverse keeps values eight roundings of the range away from the bounds, where it would be infinite.
+    Its inverse keeps values eight roundings of the range, and two of the bound, away from the bounds, where it would be
+    infinite.
 
     Args:
         variable: whose bounds to respect.
@@ -63,8 +64,11 @@ class Support(Transform):
         low, high = self.variable.lower, self.variable.upper
         if low is None and high is None:
             return y
-        margin = 8 * torch.finfo(y.dtype).eps * (high - low if low is not None and high is not None else 1.0)
-        inside = y.clamp(None if low is None else low + margin, None if high is None else high - margin)
+        scale = 8 * (high - low if low is not None and high is not None else 1.0)
+        eps = torch.finfo(y.dtype).eps
+        least = None if low is None else low + eps * max(scale, 2 * abs(low))
+        most = None if high is None else high - eps * max(scale, 2 * abs(high))
+        inside = y.clamp(least, most)
         return cast("Tensor", self.parts.inv(inside))
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
