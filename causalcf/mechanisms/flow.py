@@ -14,7 +14,7 @@ from torch.distributions.transforms import AffineTransform, ComposeTransform, Ex
 from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
 from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
-from causalcf.mechanisms.features import Features
+from causalcf.mechanisms.features import Features, deviation
 from causalcf.networks.mlp import mlp
 from causalcf.units import Units
 from causalcf.variables import Continuous
@@ -61,6 +61,10 @@ class Support(Transform):
         return cast("Tensor", self.parts(x))
 
     def _inverse(self, y: Tensor) -> Tensor:
+        return cast("Tensor", self.parts.inv(self.inside(y))) if self.parts.parts else y
+
+    def inside(self, y: Tensor) -> Tensor:
+        """Values kept away from the bounds."""
         low, high = self.variable.lower, self.variable.upper
         if low is None and high is None:
             return y
@@ -68,8 +72,7 @@ class Support(Transform):
         eps = torch.finfo(y.dtype).eps
         least = None if low is None else low + eps * max(scale, 2 * abs(low))
         most = None if high is None else high - eps * max(scale, 2 * abs(high))
-        inside = y.clamp(least, most)
-        return cast("Tensor", self.parts.inv(inside))
+        return y.clamp(least, most)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """`log |dy / dx|`, x on the real line and y in the support."""
@@ -140,9 +143,20 @@ class Flow(Mechanism):
 
     def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: D102
         self.features.calibrate(parents)
+        self._check_unit(value.to(self.location.dtype))
         unbounded = self._support._inverse(value.double())
         self.location.copy_(unbounded.mean())
-        self.spread.copy_(unbounded.std().clamp_min(1e-6))
+        self.spread.fill_(deviation(unbounded, constant=1e-6))
+
+    def _check_unit(self, value: Tensor) -> None:
+        """Raise where the margin that keeps the inverse of the support finite is not small beside the values."""
+        moved = (self._support.inside(value) - value).abs().max()
+        if value.min() < value.max() and moved > 0.01 * value.std():
+            variable = self.variable
+            raise ValueError(
+                f"Flow: values of {variable} lie nearer to a bound than a rounding can tell, their spread is "
+                f"{value.std().item():.2g}; give them in another unit, in which it is about 1"
+            )
 
     def _map(self, parents: Parents, rows: int) -> ComposeTransform:
         """From the noise to the value, for these parents."""

@@ -127,7 +127,7 @@ def fit_mechanism(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: a single row, in which an attribute has no scale.
+        ValueError: a single row, in which an attribute has no scale, or values in a unit that cannot hold them.
     """
     if mechanism.known:
         return
@@ -148,7 +148,10 @@ def fit_mechanism(
     sample = data[spread(len(data), SAMPLED_ROWS)] if image else data[:]
     scales = train.columns(parents) if image and parents else sample
     device, dtype = mechanism.device, mechanism.dtype
-    mechanism.calibrate(sample[name].to(device), {parent: scales[parent].to(device) for parent in parents})
+    try:
+        mechanism.calibrate(sample[name].to(device), {parent: scales[parent].to(device) for parent in parents})
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     if mechanism.learns:
         held = None
         if val is not None:

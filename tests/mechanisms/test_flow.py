@@ -29,3 +29,27 @@ def test_values_at_a_bound_far_from_zero_are_fitted(tmp_path):
     scm.fit({"age": age}, folder=tmp_path, progress=False)
     again = scm.observe({"age": age}).do(recompute=True)["age"]
     torch.testing.assert_close(again, age, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("metres", [1.0, 1e-9])
+@pytest.mark.parametrize("kind", [M.Flow, M.Gaussian])
+def test_the_unit_of_a_variable_does_not_matter(kind, metres, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(1000, generator=generator)
+    rows = {"a": metres * a, "b": metres * (2 * a + torch.randn(1000, generator=generator))}
+    recipe = cf.Recipe(steps=100, batch=256, learning_rate=2e-2)
+    graph = cf.CausalGraph("a -> b", a=cf.Continuous(unit="m"), b=cf.Continuous(unit="m"))
+    scm = cf.SCM(graph, {name: kind(recipe=recipe) for name in graph}).fit(rows, folder=tmp_path, progress=False)
+    drawn = scm.sample(1000)
+    for name in graph:
+        assert float(drawn[name].std()) == pytest.approx(float(rows[name].std()), rel=0.1, abs=0)
+    world = scm.observe(rows)
+    moved = (world.do(a=2 * metres)["b"] - world.do(a=metres)["b"]).mean()
+    assert float(moved) == pytest.approx(2 * metres, rel=0.15, abs=0)
+
+
+def test_a_variable_too_near_its_bound_is_refused_with_its_unit(tmp_path):
+    length = 5e-7 + 1e-7 * torch.rand(200, generator=torch.Generator().manual_seed(0))
+    scm = cf.SCM(cf.CausalGraph([], length=cf.Continuous(lower=0.0, unit="m")))
+    with pytest.raises(ValueError, match=r"length: Flow: values of .*unit='m'.* nearer to a bound .*; give them in"):
+        scm.fit({"length": length}, folder=tmp_path, progress=False)
