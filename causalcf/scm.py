@@ -288,12 +288,14 @@ class SCM(nn.Module):
         """The model as an ordinary Pyro program `model(rows)`.
 
         Attributes are sample sites of their own names. A variable without density, such as an image, is deterministic,
-        and its exogenous noise is sampled at sites `<name>.<noise>`. Pyro's `do`, `condition` and `Predictive` apply.
+        and its exogenous noise is sampled at sites `<name>.<noise>`. So is a variable intervened on, and the value it
+        would have taken is sampled at `<name>.natural` where an intervention asks for it. Pyro's `do`, `condition` and
+        `Predictive` apply; as in any Pyro program, what is random is drawn anew at each call.
         """
 
         def model(rows: int = 1) -> dict[str, Tensor]:
             values: dict[str, Tensor] = {}
-            with pyro.plate("units", rows, dim=-1):
+            with pyro.plate("scm.units", rows, dim=-1):
                 for name in self.graph:
                     values[name] = self._site(name, values, rows)
             return values
@@ -306,20 +308,22 @@ class SCM(nn.Module):
 
         def natural() -> Tensor:
             if mechanism.has_density:
-                return pyro.sample(name, mechanism.distribution(parents))
+                return pyro.sample(f"{name}.natural" if name in self.actions else name, mechanism.distribution(parents))
             noise = {}
             for site, shape in mechanism.noise_shapes().items():
                 zero = torch.zeros(shape, device=self.device, dtype=torch.float64)
                 noise[site] = pyro.sample(f"{name}.{site}", dist.Normal(zero, zero + 1).to_event(len(shape)))
             noise = {site: u.expand(rows, *mechanism.noise_shapes()[site]) for site, u in noise.items()}
-            noise = mechanism.act(noise, intervened(self.graph, name, self.actions))
-            return pyro.deterministic(name, mechanism.predict(noise, parents), event_dim=len(variable.shape))
+            return mechanism.predict(mechanism.act(noise, intervened(self.graph, name, self.actions)), parents)
 
-        if name not in self.actions:
-            return natural().expand(rows, *variable.shape)
-        units = Units(torch.arange(rows, device=self.device))
-        node = Node(name, variable, natural, parents, units, self.device, self.dtype)
-        return pyro.deterministic(name, self.actions.apply(node), event_dim=len(variable.shape))
+        if name in self.actions:
+            units = Units(torch.arange(rows, device=self.device), int(torch.randint(2**62, ())))
+            value = self.actions.apply(Node(name, variable, natural, parents, units, self.device, self.dtype))
+        else:
+            value = natural().expand(rows, *variable.shape)
+            if mechanism.has_density:
+                return value
+        return pyro.deterministic(name, value, event_dim=len(variable.shape))
 
     def save(self, folder: str | Path, *, overwrite: bool = False, half: bool = False) -> None:
         """Write the model to a folder: graph.json, config.json, weights.safetensors; nothing is pickled.

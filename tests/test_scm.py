@@ -241,6 +241,23 @@ def test_pyro_do_agrees_with_ours(known):
     assert abs(theirs["k"].float().mean() - 0.75) < 0.02
 
 
+def test_interventions_on_the_model_hold_in_pyro(known):
+    moved = known.do(a=cf.shift(10.0), b=lambda pa: 3.0 * pa["a"])
+    sites = pyro.poutine.trace(moved.to_pyro()).get_trace(5).nodes
+    torch.testing.assert_close(sites["a"]["value"], sites["a.natural"]["value"] + 10)
+    torch.testing.assert_close(sites["b"]["value"], 3 * sites["a"]["value"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = Predictive(known.do(a=torch.distributions.Normal(5.0, 2.0)).to_pyro(), num_samples=400)(1)
+    assert drawn["a"].mean().item() == pytest.approx(5.0, abs=0.4)
+    assert drawn["a"].std().item() == pytest.approx(2.0, abs=0.3)
+
+
+def test_a_variable_may_be_called_units_in_pyro():
+    scm = cf.SCM(cf.CausalGraph([], units=cf.Continuous()), {"units": M.Gaussian(weights={})})
+    assert pyro.poutine.trace(scm.to_pyro()).get_trace(3).nodes["units"]["value"].shape == (3,)
+
+
 def test_pyro_predictive_runs_with_condition(known):
     with torch.random.fork_rng():
         torch.manual_seed(0)
