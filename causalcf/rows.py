@@ -20,6 +20,13 @@ class Dataset(Protocol):
     def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...
 
 
+def moved(rows: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Rows on a device, with their floats in one dtype; classes and ids stay integers."""
+    return {
+        name: value.to(device, dtype) if value.is_floating_point() else value.to(device) for name, value in rows.items()
+    }
+
+
 def spread(rows: int, most: int) -> list[int]:
     """Positions of at most so many of `rows` rows, evenly spaced.
 

@@ -18,7 +18,7 @@ from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, joined
 from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
 from causalcf.mechanisms.structure import intervened, placed
-from causalcf.rows import Dataset, Table
+from causalcf.rows import Dataset, Table, moved
 from causalcf.training.fit import fit_mechanism
 from causalcf.units import Units, unit_ids
 from causalcf.variables import Variable
@@ -201,15 +201,9 @@ class SCM(nn.Module):
                 f"observe: this is the model after {self.actions}, in which the rows were not seen; "
                 "observe with the original model, then world.do(...)"
             )
-        dtype, device = self.dtype, self.device
         checked = self.graph.check_rows(rows)
-        ids = unit_ids(checked).to(device)
-        evidence = {
-            name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
-            for name, value in checked.items()
-            if name != "id"
-        }
-        units = Units(ids, seed)
+        units = Units(unit_ids(checked).to(self.device), seed)
+        evidence = moved({name: checked[name] for name in self.graph}, self.device, self.dtype)
         return World(self, units, ExogenousNoise(self, units, evidence), evidence)
 
     def counterfactual(self, rows: Mapping[str, Tensor], action: Do, seed: int = 0) -> dict[str, Tensor]:
@@ -235,6 +229,7 @@ class SCM(nn.Module):
                     f"leave it out, on={[n for n, m in self.mechanisms.items() if m.has_density]}"
                 )
         checked = self.graph.check_rows(rows, {p for n in names for p in (n, *self.graph.parents(n))})
+        checked = moved(checked, self.device, self.dtype)
         return {
             name: self.mechanism(name).log_prob(checked[name], {p: checked[p] for p in self.graph.parents(name)})
             for name in names

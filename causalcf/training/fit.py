@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from causalcf.mechanisms.base import Mechanism
-from causalcf.rows import Columns, spread
+from causalcf.rows import Columns, moved, spread
 from causalcf.training.divergence import spoiled
 from causalcf.training.steps import Training, derived_seed
 
@@ -158,7 +158,8 @@ def fit_mechanism(
             held = val if image else Columns(val.columns(needed))
         train_until_done(Training(mechanism, name, parents, data, held, seed, folder), progress)
     mechanism.to(device, dtype).eval()
-    mechanism.settle(sample[name].to(device), {parent: sample[parent].to(device) for parent in parents})
+    shown = moved({needs: sample[needs] for needs in needed}, device, dtype)
+    mechanism.settle(shown[name], {parent: shown[parent] for parent in parents})
     mechanism.fitted = True
     keep(mechanism, result)
 
