@@ -467,6 +467,20 @@ def test_a_data_set_is_read_by_lists_of_positions(tmp_path):
     assert same(read, held)
 
 
+def test_a_data_set_of_single_rows_is_told_what_to_make_of_it(tmp_path):
+    rows = make_rows(20)
+
+    class Single(torch.utils.data.Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, index):
+            return {name: value[int(index)] for name, value in rows.items()}
+
+    with pytest.raises(TypeError, match=r"train: its rows cannot be had by a slice or a list.*torch.stack"):
+        make_scm().fit(Single(), folder=tmp_path, progress=False)
+
+
 def test_rows_of_doubles_teach_what_rows_of_floats_do(tmp_path):
     rows = make_rows(60)
     doubles = {name: value.double() if value.is_floating_point() else value for name, value in rows.items()}
