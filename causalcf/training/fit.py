@@ -136,6 +136,7 @@ def fit_mechanism(
         take(mechanism, result)
         return
     folder.mkdir(parents=True, exist_ok=True)
+    mechanism.fitted = False  # if this fit does not end, what an earlier one left is gone
     mechanism.initialise(derived_seed(seed, name, "weights"))
     needed = (name, *parents)
     image = bool(mechanism.variable.shape)

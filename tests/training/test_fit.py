@@ -481,6 +481,16 @@ def test_a_data_set_of_single_rows_is_told_what_to_make_of_it(tmp_path):
         make_scm().fit(Single(), folder=tmp_path, progress=False)
 
 
+def test_a_fit_that_does_not_end_leaves_no_model_behind(tmp_path, monkeypatch):
+    scm = make_scm().fit(make_rows(), only=["a"], folder=tmp_path / "1", progress=False)
+    flow = scm.mechanism("a")
+    monkeypatch.setattr(flow, "loss", lambda value, parents, generator=None: torch.full_like(value, math.nan))
+    with pytest.raises(FloatingPointError):
+        scm.fit(make_rows(seed=1), only=["a"], folder=tmp_path / "2", progress=False)
+    with pytest.raises(RuntimeError, match="a: its Flow is not fitted yet"):
+        scm.mechanism("a")
+
+
 def test_rows_of_doubles_teach_what_rows_of_floats_do(tmp_path):
     rows = make_rows(60)
     doubles = {name: value.double() if value.is_floating_point() else value for name, value in rows.items()}
