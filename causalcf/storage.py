@@ -79,8 +79,9 @@ def save(scm: SCM, folder: Path, *, overwrite: bool, half: bool) -> None:
             raise FileExistsError(f"save: {folder} is there already; {remedy}")
     tensors = {}
     for name, mechanism in scm.mechanisms.items():
+        scales = {key for key, _ in mechanism.named_buffers()}  # in units of the data, too large for halves
         for key, tensor in mechanism.state_dict().items():
-            shrink = half and tensor.is_floating_point() and tensor.numel() > 16
+            shrink = half and key not in scales and tensor.is_floating_point() and tensor.numel() > 16
             tensors[f"{name}:{key}"] = (tensor.half() if shrink else tensor).cpu().contiguous()
     described = describe(scm)
     folder.parent.mkdir(parents=True, exist_ok=True)
