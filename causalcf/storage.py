@@ -148,6 +148,7 @@ def read(folder: Path, wanted: CausalGraph | None) -> Described:
 
 def mechanisms(described: Described, folder: Path, given: Mapping[str, Mechanism]) -> dict[str, Mechanism]:
     """Make the mechanisms a description names, unbuilt; those that are code must be given."""
+    described.graph.require(*given)
     made = {}
     for name, entry in described.mechanisms.items():
         kind = getattr(known, str(entry.get("type")), None)

@@ -194,6 +194,11 @@ def test_code_is_given_again(tmp_path):
     assert torch.equal(loaded.observe(rows).do(a=1.0)["b"], scm.observe(rows).do(a=1.0)["b"])
 
 
+def test_code_for_a_variable_that_is_not_there_is_refused(saved):
+    with pytest.raises(ValueError, match="unknown variable 'tt'"):
+        cf.SCM.load(saved[1], mechanisms={"tt": M.Gaussian(weights={})})
+
+
 def test_names_may_have_a_colon(tmp_path):
     graph = cf.CausalGraph([("a:b", "c")], **{"a:b": cf.Continuous(), "c": cf.Continuous()})
     scm = cf.SCM(graph, {"a:b": M.Gaussian(weights={}), "c": M.Gaussian(weights={"a:b": 2.0})})
