@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
 from causalcf.mechanisms.features import Features, deviation
 from causalcf.networks.mlp import mlp
+from causalcf.numbers import finite
 from causalcf.units import Units
 from causalcf.variables import Categorical, Continuous
 
@@ -54,9 +56,11 @@ class Gaussian(Mechanism):
         super().__init__()
         if hidden and weights is not None:
             raise ValueError("Gaussian: give either hidden layers to fit or weights that are known, not both")
-        if not scale > 0:
-            raise ValueError(f"Gaussian: expected scale > 0, got {scale}")
-        self.hidden, self.weights = tuple(hidden), None if weights is None else dict(weights)
+        if not 0 < scale < math.inf:
+            raise ValueError(f"Gaussian: expected a finite scale > 0, got {scale}")
+        known = None if weights is None else {name: float(weight) for name, weight in weights.items()}
+        finite("Gaussian", -math.inf, bias=float(bias), **{f"weight of {name}": w for name, w in (known or {}).items()})
+        self.hidden, self.weights = tuple(hidden), known
         self.bias, self.scale = float(bias), float(scale)
         self.recipe = as_recipe(recipe, Recipe(weight_decay=1e-4))
 
