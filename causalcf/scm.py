@@ -254,7 +254,7 @@ class SCM(nn.Module):
                         f"{list(mechanism.parents)}; {name} is {self.graph[name]} given {list(wanted)}"
                     )
 
-    def using(self, **mechanisms: Mechanism | Mapping[str, Any]) -> SCM:
+    def using(self, /, **mechanisms: Mechanism | Mapping[str, Any]) -> SCM:
         """The same model with other options of some mechanisms, or other mechanisms; nothing is copied or refitted.
 
         Args:

@@ -165,6 +165,15 @@ def test_one_call_does_all_three_steps(scm, rows):
     assert set(found) == {*scm.graph, "id"}
 
 
+def test_a_variable_may_have_the_name_of_an_argument():
+    names = ("self", "action", "rows", "name", "folder", "mechanisms", "graph", "variables", "edges")
+    graph = cf.CausalGraph([("self", "action")], dict.fromkeys(names, cf.Continuous()))
+    known = {name: M.Gaussian(weights=dict.fromkeys(graph.parents(name), 2.0)) for name in names}
+    scm = cf.SCM(graph, known).using(**{"self": M.Gaussian(weights={}, bias=1.0).build(cf.Continuous(), {})})
+    world = scm.observe(scm.sample(2)).do(**{"self": 1.0, "name": 0.0})
+    assert world["action"].tolist() == (2.0 + world.noise["action"]["u"]).tolist()
+
+
 def test_long_chains_and_many_interventions_are_answered():
     names = [f"n{place}" for place in range(1100)]
     graph = cf.CausalGraph(pairwise(names), dict.fromkeys(names, cf.Continuous()))
