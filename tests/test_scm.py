@@ -158,6 +158,24 @@ def test_images_are_decomposed_too(scm, rows):
     assert effects.total.shape == rows["x"].shape
 
 
+def test_a_mediator_that_does_not_move_carries_nothing():
+    """Also where the mechanism heeds which parents were intervened on."""
+    graph = cf.CausalGraph("a -> b; a -> x; b -> x", a=cf.Continuous(), b=cf.Continuous(), x=cf.Image(1, 8, 8))
+    small = {"widths": (8, 8), "projector": (8, 8), "steps": 6, "replay": True, "solver": "2m", "size": 0.02}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        image = M.NSCMDiffusion(**small)
+        scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "b": M.Gaussian(weights={"a": 0.0}), "x": image})
+        for parameter in image.parameters():
+            parameter.data += 0.05 * torch.randn(parameter.shape)
+        image.fitted = True
+        rows = {"a": torch.randn(4), "b": torch.randn(4), "x": torch.rand(4, 1, 8, 8)}
+    effects = cf.decompose(scm.observe(rows), do(a=cf.shift(1.0)), on="x")
+    assert effects.direct.abs().max() > 0.01
+    assert torch.equal(effects.total, effects.direct)
+    assert not effects.indirect.any() and not effects.reverse_indirect.any()
+
+
 def test_one_call_does_all_three_steps(scm, rows):
     found = scm.counterfactual(rows, do(t=2.0))
     world = scm.observe(rows).do(t=2.0)
