@@ -75,7 +75,7 @@ class Value(Intervention):
                     f"{node.name}: do() got {len(value)} values for {count} rows; "
                     "give one number for all rows or one value per row"
                 )
-            if value.is_floating_point() and isinstance(node.variable, Continuous):
+            if value.is_floating_point() and node.variable.dtype.is_floating_point:
                 value = value.to(node.dtype)
             return value.to(node.device)
         if isinstance(value, Tensor) and value.ndim == len(shape):
@@ -102,13 +102,21 @@ class Value(Intervention):
         return Value(_at(self.value, index, count))
 
 
-def _move(node: Node, moved: Callable[[Tensor], Tensor], clamp: bool, written: str) -> Tensor:
+def _move(node: Node, moved: Callable[..., Tensor], by: float | Tensor, clamp: bool, written: str) -> Tensor:
     if not isinstance(node.variable, Continuous):
         raise TypeError(
             f"{node.name}: {written} needs a Continuous variable, {node.name} is {node.variable}; "
             f"give a value, do({node.name}=...), or a policy of its parents"
         )
-    value = moved(node.natural())
+    natural = node.natural()
+    if isinstance(by, Tensor):
+        if by.ndim and by.shape != natural.shape:
+            raise ValueError(
+                f"{node.name}: {written} got shape {tuple(by.shape)} for {len(natural)} rows; "
+                "give one number for all rows or one value per row"
+            )
+        by = by.to(natural)
+    value = moved(natural, by)
     if clamp and (node.variable.lower, node.variable.upper) == (None, None):
         return value
     if clamp:
@@ -127,7 +135,7 @@ class Shift(Intervention):
     clamp: bool = False
 
     def apply(self, node: Node) -> Tensor:  # noqa: D102
-        return _move(node, lambda value: value + self.by, self.clamp, f"shift({_short(self.by)})")
+        return _move(node, torch.add, self.by, self.clamp, f"shift({_short(self.by)})")
 
     def describe(self, name: str) -> str:  # noqa: D102
         return f"{name} += {_short(self.by)}"
@@ -144,7 +152,7 @@ class Scale(Intervention):
     clamp: bool = False
 
     def apply(self, node: Node) -> Tensor:  # noqa: D102
-        return _move(node, lambda value: value * self.by, self.clamp, f"scale({_short(self.by)})")
+        return _move(node, torch.mul, self.by, self.clamp, f"scale({_short(self.by)})")
 
     def describe(self, name: str) -> str:  # noqa: D102
         return f"{name} *= {_short(self.by)}"
@@ -200,7 +208,14 @@ class Draw(Intervention):
                 f"and event shape {tuple(law.event_shape)}"
             )
         value = draw(law, node.units, key).to(node.device)
-        return value.to(node.dtype) if isinstance(node.variable, Continuous) else value.long()
+        if node.variable.dtype.is_floating_point:
+            return value.to(node.dtype)
+        if value.is_floating_point() and (value != value.round()).any():
+            raise ValueError(
+                f"{node.name}: do() expected a distribution of integers, because the variable is {node.variable}, "
+                f"got {law}; draw from a Categorical or a Bernoulli"
+            )
+        return value.long()
 
     def describe(self, name: str) -> str:  # noqa: D102
         return f"{name} ~ {self.distribution}"
@@ -258,8 +273,10 @@ class Replace(Intervention):
 
 
 def _at(number: float | Tensor, index: Any, count: int) -> float | Tensor:
-    """The part of a tensor that holds `count` rows; a number is for all rows."""
-    return number[index] if isinstance(number, Tensor) and number.ndim and len(number) == count else number
+    """The part of a tensor that holds `count` rows; a number, or an image (C, H, W), is for all rows."""
+    if isinstance(number, Tensor) and number.ndim not in (0, 3) and len(number) == count:
+        return number[index]
+    return number
 
 
 def _short(number: float | Tensor) -> str:

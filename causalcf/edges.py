@@ -16,7 +16,8 @@ __all__ = ["Edges", "parse_dot", "parse_gml", "parse_text", "read_edges"]
 Edges = Iterable[tuple[str, str]] | Mapping[str, Iterable[str]] | nx.DiGraph | str
 Pairs = list[tuple[str, str]]
 
-NAME = r'(?:"[^"]*"|\w+)'  # of DOT
+QUOTED = r'"(?:[^"\\]|\\.)*"'  # of DOT
+NAME = rf"(?:{QUOTED}|\w+)"
 
 
 class Declaration(NamedTuple):
@@ -114,12 +115,14 @@ def parse_dot(text_or_path: str | PathLike[str]) -> nx.Graph:
         OutEdgeView([('a', 'two words')])
     """
     text = _text(text_or_path, "{")
-    plain = re.sub(r"/\*.*?\*/|//[^\n]*|^\s*#[^\n]*", "", text, flags=re.DOTALL | re.MULTILINE)
+    # quoted text comes first and stays: an address in it has slashes that begin no comment
+    comments = rf"({QUOTED})|/\*.*?\*/|//[^\n]*|^\s*#[^\n]*"
+    plain = re.sub(comments, lambda found: found[1] or "", text, flags=re.DOTALL | re.MULTILINE)
     whole = re.fullmatch(rf"\s*(?:strict\s+)?digraph(?:\s+{NAME})?\s*\{{([^{{}}]*)\}}\s*", plain)
     if whole is None:
         return _parse_dot_with_pydot(text)
     digraph = nx.DiGraph()
-    for statement in re.split(r"[;\n]", re.sub(r"\[[^\]]*\]", "", whole[1])):
+    for statement in re.split(r"[;\n]", re.sub(rf"\[(?:{QUOTED}|[^\]\"])*\]", "", whole[1])):
         if re.fullmatch(rf"\s*|\s*(graph|node|edge)\s*|\s*{NAME}\s*=\s*{NAME}\s*", statement):
             continue
         if not re.fullmatch(rf"\s*{NAME}(\s*->\s*{NAME})*\s*", statement):

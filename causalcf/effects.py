@@ -79,8 +79,9 @@ class Effects:
 def decompose(world: World, action: Do, on: str) -> Effects:
     """Split the effect of an intervention into what goes through other variables and what does not.
 
-    The mediators are the variables between the intervened ones and `on`. Each counterfactual is an ordinary `do` with
-    the value that a mediator takes in another world.
+    The mediators are the variables between the intervened ones and `on`. Each of the four values is an ordinary `do`,
+    in which causes and mediators are held at the values they take in a world: all four alike, for a mechanism may heed
+    which of its parents were intervened on, and what a mediator that does not move carries is 0.
 
     Args:
         world: whose units to ask about.
@@ -116,7 +117,7 @@ def decompose(world: World, action: Do, on: str) -> Effects:
         action,
         mediators,
         nested(factual, factual),
-        counterfactual[on],
+        nested(counterfactual, counterfactual),
         nested(counterfactual, factual),
         nested(factual, counterfactual),
     )

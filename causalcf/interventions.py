@@ -30,6 +30,11 @@ def scale(by: float | Tensor, *, clamp: bool = False) -> Scale:
 
 def resample(values: Tensor) -> Resample:
     """Draw each unit's value from `values`, shape `(n, ...)`; the draw belongs to the unit, not to the batch."""
+    if not isinstance(values, Tensor) or values.ndim == 0 or len(values) == 0:
+        came = f"one of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(
+            f"resample: expected a tensor of one or more values, shape (n, ...), got {came}; write torch.tensor([...])"
+        )
     return Resample(values)
 
 
@@ -111,7 +116,7 @@ def do(**actions: Any) -> Do:
             there), or a list of these, applied in order.
 
     Raises:
-        ValueError: nothing is intervened on, or a value is not finite.
+        ValueError: nothing is intervened on, a value is not finite, or a list of numbers stands for rows.
         TypeError: an action is of no known kind.
 
     Example:
@@ -120,8 +125,31 @@ def do(**actions: Any) -> Do:
     """
     if not actions:
         raise ValueError("do() intervenes on nothing; name at least one variable, for example do(thickness=4.0)")
+    for name, action in actions.items():
+        if isinstance(action, list | tuple) and len(action) > 1 and all(isinstance(step, Real) for step in action):
+            raise ValueError(
+                f"{name}: do() got a list of numbers, each of which would override the one before it; "
+                f"for one value per row write {name}=torch.tensor([...])"
+            )
     steps = {name: action if isinstance(action, list | tuple) else (action,) for name, action in actions.items()}
     empty = [name for name, action in steps.items() if not action]
     if empty:
         raise ValueError(f"{empty[0]}: do() got an empty list of interventions; leave the variable out instead")
     return Do({name: tuple(as_intervention(name, step) for step in action) for name, action in steps.items()})
+
+
+def joined(action: Do | None, actions: Mapping[str, Any]) -> Do:
+    """What `do(action, **actions)` asks of a model or a world: first what `do(...)` returned, then the keywords.
+
+    Raises:
+        ValueError: nothing to do.
+        TypeError: a mapping or anything else in the place of what `do(...)` returns.
+    """
+    if action is None:
+        return do(**actions)
+    if not isinstance(action, Do):
+        raise TypeError(
+            f"do() expected what do(...) returns, or name=value, got {type(action).__name__}; "
+            "write do(name=value), or do(**values) for a mapping of values"
+        )
+    return action.then(do(**actions)) if actions else action

@@ -20,6 +20,13 @@ class Dataset(Protocol):
     def __getitem__(self, index: Any) -> Mapping[str, Tensor]: ...
 
 
+def moved(rows: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Rows on a device, with their floats in one dtype; classes and ids stay integers."""
+    return {
+        name: value.to(device, dtype) if value.is_floating_point() else value.to(device) for name, value in rows.items()
+    }
+
+
 def spread(rows: int, most: int) -> list[int]:
     """Positions of at most so many of `rows` rows, evenly spaced.
 
@@ -89,7 +96,14 @@ class Table:
     def __getitem__(self, index: slice | Sequence[int]) -> dict[str, Tensor]:
         if self._checked is not None:
             return self._checked[index]
-        return self.graph.check_rows(self.data[index])  # type: ignore[index]
+        try:
+            rows: Any = self.data[index]  # type: ignore[index]
+        except TypeError as error:
+            raise TypeError(
+                f"{self.what}: its rows cannot be had by a slice or a list of positions ({error}); from a data set of "
+                "single rows make a mapping of columns, {name: torch.stack([row[name] for row in data]), ...}"
+            ) from error
+        return self.graph.check_rows(rows)
 
     def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Some columns of all rows."""

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from causalcf import storage
 from causalcf.assignments import Node, Replace
 from causalcf.graph import CausalGraph
-from causalcf.interventions import Do, do
+from causalcf.interventions import Do, joined
 from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
 from causalcf.mechanisms.structure import intervened, placed
-from causalcf.rows import Dataset, Table
+from causalcf.rows import Dataset, Table, moved
 from causalcf.training.fit import fit_mechanism
 from causalcf.units import Units, unit_ids
 from causalcf.variables import Variable
@@ -178,7 +178,7 @@ class SCM(nn.Module):
 
     def do(self, action: Do | None = None, /, **actions: Any) -> SCM:
         """Rung 2: the model in which these interventions have been made; mechanisms are shared, not copied."""
-        steps = (action or Do({})).then(do(**actions)) if actions or action is None else action
+        steps = joined(action, actions)
         self.graph.require(*steps)
         self.check_actions(steps)
         intervened = copy.copy(self)
@@ -201,15 +201,9 @@ class SCM(nn.Module):
                 f"observe: this is the model after {self.actions}, in which the rows were not seen; "
                 "observe with the original model, then world.do(...)"
             )
-        dtype, device = self.dtype, self.device
         checked = self.graph.check_rows(rows)
-        ids = unit_ids(checked).to(device)
-        evidence = {
-            name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
-            for name, value in checked.items()
-            if name != "id"
-        }
-        units = Units(ids, seed)
+        units = Units(unit_ids(checked).to(self.device), seed)
+        evidence = moved({name: checked[name] for name in self.graph}, self.device, self.dtype)
         return World(self, units, ExogenousNoise(self, units, evidence), evidence)
 
     def counterfactual(self, rows: Mapping[str, Tensor], action: Do, seed: int = 0) -> dict[str, Tensor]:
@@ -235,6 +229,7 @@ class SCM(nn.Module):
                     f"leave it out, on={[n for n, m in self.mechanisms.items() if m.has_density]}"
                 )
         checked = self.graph.check_rows(rows, {p for n in names for p in (n, *self.graph.parents(n))})
+        checked = moved(checked, self.device, self.dtype)
         return {
             name: self.mechanism(name).log_prob(checked[name], {p: checked[p] for p in self.graph.parents(name)})
             for name in names
@@ -242,20 +237,24 @@ class SCM(nn.Module):
         }
 
     def check_actions(self, action: Do) -> None:
-        """Raise if a replacing mechanism in `action` was built for another variable or other parents."""
+        """Raise if a replacing mechanism in `action` is not fitted, or was built for another variable or parents."""
         for name, steps in action.items():
-            for step in steps:
-                if isinstance(step, Replace) and step.mechanism.built:
-                    wanted = {p: self.graph[p] for p in self.graph.parents(name)}
-                    if step.mechanism.variable != self.graph[name] or dict(step.mechanism.parents) != wanted:
-                        raise ValueError(
-                            f"{name}: the replacing mechanism models {step.mechanism.variable} given "
-                            f"{list(step.mechanism.parents)}; {name} is {self.graph[name]} given {list(wanted)}"
-                        )
-                elif isinstance(step, Replace):
-                    placed(step.mechanism, self.graph, name)
+            for mechanism in (step.mechanism for step in steps if isinstance(step, Replace)):
+                if not (mechanism.fitted if mechanism.built else mechanism.known):
+                    raise RuntimeError(
+                        f"{name}: the replacing {type(mechanism).__name__} is not fitted; take a fitted mechanism "
+                        "from another SCM, scm.mechanisms[...], or one given in closed form"
+                    )
+                if not mechanism.built:
+                    placed(mechanism, self.graph, name)
+                wanted = {p: self.graph[p] for p in self.graph.parents(name)}
+                if mechanism.variable != self.graph[name] or dict(mechanism.parents) != wanted:
+                    raise ValueError(
+                        f"{name}: the replacing mechanism models {mechanism.variable} given "
+                        f"{list(mechanism.parents)}; {name} is {self.graph[name]} given {list(wanted)}"
+                    )
 
-    def using(self, **mechanisms: Mechanism | Mapping[str, Any]) -> SCM:
+    def using(self, /, **mechanisms: Mechanism | Mapping[str, Any]) -> SCM:
         """The same model with other options of some mechanisms, or other mechanisms; nothing is copied or refitted.
 
         Args:
@@ -284,12 +283,14 @@ class SCM(nn.Module):
         """The model as an ordinary Pyro program `model(rows)`.
 
         Attributes are sample sites of their own names. A variable without density, such as an image, is deterministic,
-        and its exogenous noise is sampled at sites `<name>.<noise>`. Pyro's `do`, `condition` and `Predictive` apply.
+        and its exogenous noise is sampled at sites `<name>.<noise>`. So is a variable intervened on, and the value it
+        would have taken is sampled at `<name>.natural` where an intervention asks for it. Pyro's `do`, `condition` and
+        `Predictive` apply; as in any Pyro program, what is random is drawn anew at each call.
         """
 
         def model(rows: int = 1) -> dict[str, Tensor]:
             values: dict[str, Tensor] = {}
-            with pyro.plate("units", rows, dim=-1):
+            with pyro.plate("scm.units", rows, dim=-1):
                 for name in self.graph:
                     values[name] = self._site(name, values, rows)
             return values
@@ -302,20 +303,22 @@ class SCM(nn.Module):
 
         def natural() -> Tensor:
             if mechanism.has_density:
-                return pyro.sample(name, mechanism.distribution(parents))
+                return pyro.sample(f"{name}.natural" if name in self.actions else name, mechanism.distribution(parents))
             noise = {}
             for site, shape in mechanism.noise_shapes().items():
                 zero = torch.zeros(shape, device=self.device, dtype=torch.float64)
                 noise[site] = pyro.sample(f"{name}.{site}", dist.Normal(zero, zero + 1).to_event(len(shape)))
             noise = {site: u.expand(rows, *mechanism.noise_shapes()[site]) for site, u in noise.items()}
-            noise = mechanism.act(noise, intervened(self.graph, name, self.actions))
-            return pyro.deterministic(name, mechanism.predict(noise, parents), event_dim=len(variable.shape))
+            return mechanism.predict(mechanism.act(noise, intervened(self.graph, name, self.actions)), parents)
 
-        if name not in self.actions:
-            return natural().expand(rows, *variable.shape)
-        units = Units(torch.arange(rows, device=self.device))
-        node = Node(name, variable, natural, parents, units, self.device, self.dtype)
-        return pyro.deterministic(name, self.actions.apply(node), event_dim=len(variable.shape))
+        if name in self.actions:
+            units = Units(torch.arange(rows, device=self.device), int(torch.randint(2**62, ())))
+            value = self.actions.apply(Node(name, variable, natural, parents, units, self.device, self.dtype))
+        else:
+            value = natural().expand(rows, *variable.shape)
+            if mechanism.has_density:
+                return value
+        return pyro.deterministic(name, value, event_dim=len(variable.shape))
 
     def save(self, folder: str | Path, *, overwrite: bool = False, half: bool = False) -> None:
         """Write the model to a folder: graph.json, config.json, weights.safetensors; nothing is pickled.

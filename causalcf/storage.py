@@ -79,8 +79,9 @@ def save(scm: SCM, folder: Path, *, overwrite: bool, half: bool) -> None:
             raise FileExistsError(f"save: {folder} is there already; {remedy}")
     tensors = {}
     for name, mechanism in scm.mechanisms.items():
+        scales = {key for key, _ in mechanism.named_buffers()}  # in units of the data, too large for halves
         for key, tensor in mechanism.state_dict().items():
-            shrink = half and tensor.is_floating_point() and tensor.numel() > 16
+            shrink = half and key not in scales and tensor.is_floating_point() and tensor.numel() > 16
             tensors[f"{name}:{key}"] = (tensor.half() if shrink else tensor).cpu().contiguous()
     described = describe(scm)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +148,7 @@ def read(folder: Path, wanted: CausalGraph | None) -> Described:
 
 def mechanisms(described: Described, folder: Path, given: Mapping[str, Mechanism]) -> dict[str, Mechanism]:
     """Make the mechanisms a description names, unbuilt; those that are code must be given."""
+    described.graph.require(*given)
     made = {}
     for name, entry in described.mechanisms.items():
         kind = getattr(known, str(entry.get("type")), None)

@@ -59,6 +59,8 @@ def assert_effectiveness(scm: SCM, rows: Rows, name: str, value: Any) -> None:
     moved = world.do(**{name: value})
     wanted = torch.as_tensor(value, dtype=moved[name].dtype, device=moved[name].device).expand_as(moved[name])
     _near(f"effectiveness of do({name})", moved[name], wanted, 0.0)
+    for cause in scm.graph.ancestors(name):
+        _near(f"do({name}) at {cause}, on which {name} depends,", moved[cause], world[cause], 0.0)
 
 
 def assert_locality(scm: SCM, rows: Rows, action: Do) -> None:
@@ -78,7 +80,7 @@ def assert_sound(scm: SCM, rows: Rows, atol: float = 1e-3) -> None:
         if not isinstance(scm.graph[name], Continuous):
             continue
         world = scm.observe(rows)
-        nudge = 1e-3 * float(world[name].std())
+        nudge = 1e-3 * float(world[name].std(correction=0))  # of a single row too
         action = do(**{name: shift(nudge, clamp=True)})
         assert_locality(scm, rows, action)
         assert_reversibility(scm, rows, action, atol)

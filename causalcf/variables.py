@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any, NoReturn
 
 import torch
@@ -125,7 +126,7 @@ class Continuous(Variable):
             bound = getattr(self, field)
             if bound is None:
                 continue
-            if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not math.isfinite(bound):
+            if isinstance(bound, bool) or not isinstance(bound, Real) or not math.isfinite(bound):
                 raise ValueError(
                     f"Continuous: expected {field} to be a finite number, got {bound!r}; "
                     f"write {field}=None where there is no bound"
@@ -238,6 +239,7 @@ class Categorical(Discrete):
     def __post_init__(self) -> None:
         if not _is_size(self.classes) or self.classes < 2:
             raise ValueError(f"Categorical: expected two or more classes, got {self.classes!r}; write Categorical(10)")
+        object.__setattr__(self, "classes", int(self.classes))
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,7 @@ class Image(Variable):
                     f"Image: expected {field} to be a positive integer, got {getattr(self, field)!r}; "
                     "write Image(channels, height, width), e.g. Image(1, 28, 28)"
                 )
+            object.__setattr__(self, field, int(getattr(self, field)))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -332,7 +335,7 @@ def variable_from_config(config: dict[str, Any]) -> Variable:
 
 
 def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def _check_float(name: str, value: Tensor, remedy: str) -> None:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from causalcf.assignments import Intervention, Node
-from causalcf.interventions import Do, do
+from causalcf.interventions import Do, joined
 from causalcf.mechanisms.base import Noise
 from causalcf.mechanisms.structure import intervened
 from causalcf.units import Units
+from causalcf.variables import Variable
 
 if TYPE_CHECKING:
     from causalcf.scm import SCM
@@ -101,25 +102,42 @@ class World(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         """The value of a variable in this world, shape `(B, *shape)`."""
         self.scm.graph.require(name)
-        if name not in self._values:
-            if self._before is not None and name not in self._reached:
-                self._values[name] = self._before[name]
-            else:
-                self._values[name] = self._compute(name)
+        for unknown in self._unknown(name):
+            source = self._source(unknown)
+            self._values[unknown] = self._compute(unknown) if source is self else source[unknown]
         return self._values[name]
+
+    def _unknown(self, name: str) -> list[str]:
+        """What has to be computed for a variable, causes first: without recursion, which ends at long chains."""
+        found: set[str] = set()
+        open_ = [name]
+        while open_:
+            node = open_.pop()
+            if node not in self._values and node not in found:
+                found.add(node)
+                open_ += self.scm.graph.parents(node) if self._source(node) is self else ()
+        return [node for node in self.scm.graph if node in found] if len(found) > 1 else list(found)
+
+    def _source(self, name: str) -> World:
+        """The latest world in which a variable is known, or was reached by an intervention."""
+        world = self
+        while world._before is not None and name not in world._reached and name not in world._values:
+            world = world._before
+        return world
 
     @torch.no_grad()
     def _compute(self, name: str) -> Tensor:
+        variable = self.scm.graph[name]
         parents = {parent: self[parent] for parent in self.scm.graph.parents(name)}
 
         def natural() -> Tensor:
             mechanism = self.scm.mechanism(name)
             noise = mechanism.act(self.noise[name], intervened(self.scm.graph, name, self.actions))
-            return mechanism.predict(noise, parents)
+            value = _shaped(name, variable, mechanism.predict(noise, parents), len(self))
+            return _finite(name, {"value": value}, "predicted value")["value"]
 
         if name not in self.actions:
-            return _finite(name, {"value": natural()}, "predicted value")["value"]
-        variable = self.scm.graph[name]
+            return natural()
         node = Node(name, variable, natural, parents, self.units, self.scm.device, self.scm.dtype)
         return self.actions.apply(node)
 
@@ -160,9 +178,7 @@ class World(Mapping[str, Tensor]):
         Example:
             `world.do(thickness=shift(1.5)).do(digit=7)["image"]`
         """
-        steps = Do({}) if action is None and recompute and not actions else None
-        if steps is None:
-            steps = (action or Do({})).then(do(**actions)) if actions or action is None else action
+        steps = Do({}) if action is None and recompute and not actions else joined(action, actions)
         graph = self.scm.graph
         graph.require(*steps)
         self.scm.check_actions(steps)
@@ -176,6 +192,18 @@ class World(Mapping[str, Tensor]):
     def as_intervention(self) -> Intervention:
         """`other.do(m=this)`: hold m at the value it takes in this world."""
         return _InWorld(self)
+
+
+def _shaped(name: str, variable: Variable, value: Tensor, rows: int) -> Tensor:
+    """A prediction, unless an equation broadcast it, or made numbers where the variable has classes."""
+    shape, classes = (rows, *variable.shape), not variable.dtype.is_floating_point
+    if tuple(value.shape) == shape and (value.dtype == variable.dtype if classes else value.is_floating_point()):
+        return value
+    kind = "torch.int64" if classes else "floats"
+    raise ValueError(
+        f"{name}: expected its mechanism to predict {kind} of shape {shape}, got {value.dtype} of shape "
+        f"{tuple(value.shape)}; correct the equation, or `predict`"
+    )
 
 
 def _finite(name: str, values: Noise, what: str) -> Noise:

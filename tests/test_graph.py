@@ -245,6 +245,17 @@ def test_plain_dot_needs_no_pydot(monkeypatch, tmp_path):
         CausalGraph.from_dot("digraph { a -> {b c} }", variables)
 
 
+def test_quoted_text_in_dot_hides_no_edges(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydot", None)
+    text = r"""digraph {
+        a [URL="http://x.org/a"];
+        a -> b;
+        b [label="[0, 1] /* px", tooltip="\"b\" // ]"];
+        b -> c  // the end
+    }"""
+    assert CausalGraph.from_dot(text, binary("a", "b", "c")).edges == (("a", "b"), ("b", "c"))
+
+
 def test_other_dot_goes_to_pydot():
     pytest.importorskip("pydot")
     text = 'digraph {\n b -> {c "two words"}\n subgraph { node [shape=box]; a -> c }\n}\n'

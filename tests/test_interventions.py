@@ -58,6 +58,8 @@ def test_numbers_of_the_wrong_kind_are_refused(world):
         world.do(a=torch.zeros(3))["a"]
     with pytest.raises(TypeError, match=r"a: do.. takes a number"):
         world.do(a="high")
+    with pytest.raises(ValueError, match=r"a: do\(\) got a list of numbers.*write a=torch.tensor"):
+        do(a=[3.0, 4.0, 5.0])
 
 
 def test_doing_nothing_is_refused(world):
@@ -67,6 +69,13 @@ def test_doing_nothing_is_refused(world):
         world.do()
     with pytest.raises(ValueError, match="empty list"):
         do(a=[])
+
+
+def test_a_mapping_is_not_taken_for_interventions(scm, world):
+    for ask in (world.do, scm.do, lambda action: scm.counterfactual(world.values(), action)):
+        with pytest.raises(TypeError, match=r"do\(\) expected what do\(...\) returns.*got dict; write .*do\(\*\*"):
+            ask({"a": 1.0})
+    assert repr(world.do(do(a=1.0), k=2).actions) == repr(scm.do(do(a=1.0), k=2).actions) == "do(a = 1, k = 2)"
 
 
 def test_unknown_names_are_refused_with_a_suggestion(world):
@@ -80,6 +89,19 @@ def test_shift_and_scale_need_a_number_to_move(world):
     with pytest.raises(ValueError, match=r"scale\(-1\) leaves the support.*clamp=True"):
         world.do(c=scale(-1))["c"]
     assert (world.do(c=scale(-1, clamp=True))["c"] == 0).all()
+
+
+@pytest.mark.parametrize(("move", "expected"), [(shift, 3.0), (scale, 2.0)])
+def test_moving_by_other_floats_keeps_the_dtype_of_the_world(move, expected):
+    graph = cf.CausalGraph("a -> x", a=cf.Continuous(), x=cf.Image(1, 4, 4))
+    scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "x": M.VAE(latent=1, widths=(8,))})
+    world = scm.observe({"a": torch.ones(3), "x": torch.rand(3, 1, 4, 4)})
+    moved = world.do(a=move(torch.full((3,), 2.0, dtype=torch.float64)), x=torch.rand(3, 1, 4, 4, dtype=torch.float64))
+    assert moved["a"].dtype == moved["x"].dtype == torch.float32
+    assert moved["a"].tolist() == [expected] * 3
+    for by in (torch.ones(2), torch.ones(3, 1), torch.ones(1)):
+        with pytest.raises(ValueError, match=r"a: .*\(given rows\) got shape .* for 3 rows; give one number for all"):
+            world.do(a=move(by, clamp=True))["a"]
 
 
 def test_a_policy_sees_its_parents_only(world):
@@ -108,6 +130,18 @@ def test_resampling_takes_values_from_the_list(world):
     assert set(world.do(a=resample(values))["a"].tolist()) == {1.0, 2.0, 4.0}
 
 
+@pytest.mark.parametrize("values", [[1.0, 2.0], torch.zeros(0), torch.tensor(1.0)])
+def test_resampling_from_nothing_is_refused(values):
+    with pytest.raises(ValueError, match=r"resample: expected a tensor of one or more values, .*; write torch.tensor"):
+        resample(values)
+
+
+def test_classes_are_not_cut_from_a_continuous_draw(world):
+    with pytest.raises(ValueError, match=r"k: do\(\) expected a distribution of integers, because .* got Normal"):
+        world.do(k=dist.Normal(1.5, 0.1))["k"]
+    assert set(world.do(k=dist.Binomial(2, 0.5))["k"].tolist()) == {0, 1, 2}
+
+
 def test_a_mechanism_can_be_replaced(scm, world):
     other = M.Gaussian(weights={}, bias=10.0, scale=0.1).build(cf.Continuous(), {}).double()
     drawn = world.do(a=other)["a"]
@@ -117,6 +151,11 @@ def test_a_mechanism_can_be_replaced(scm, world):
     assert torch.equal(scm.do(a=other).sample(5)["a"], scm.do(a=other).sample(3 + 2)["a"])
     with pytest.raises(ValueError, match="c: the replacing mechanism models"):
         world.do(c=other)
+    for unfitted in (M.Flow(), M.Flow().build(cf.Continuous(), {})):
+        with pytest.raises(RuntimeError, match="a: the replacing Flow is not fitted; take a fitted mechanism"):
+            world.do(a=unfitted)
+    with pytest.raises(RuntimeError, match="not fitted"):
+        scm.do(a=M.Flow())
 
 
 def test_interventions_print(world):
@@ -131,3 +170,6 @@ def test_interventions_are_sliced_with_their_rows():
     assert part["a"][0].value.tolist() == [2, 3]
     assert part["b"][0].by.tolist() == [2, 3]
     assert part["c"] == action["c"]
+    image = torch.rand(3, 8, 8)
+    assert do(x=image).at(slice(0, 2), 3)["x"][0].value is image  # one for all rows, whose channels are as many
+    assert do(x=torch.rand(3, 1, 8, 8)).at(slice(0, 2), 3)["x"][0].value.shape == (2, 1, 8, 8)

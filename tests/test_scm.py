@@ -1,5 +1,7 @@
 """The model as a whole: what it refuses, how it samples, what it says of itself, and its Pyro form."""
 
+from itertools import pairwise
+
 import pyro
 import pytest
 import torch
@@ -156,11 +158,67 @@ def test_images_are_decomposed_too(scm, rows):
     assert effects.total.shape == rows["x"].shape
 
 
+def test_a_mediator_that_does_not_move_carries_nothing():
+    """Also where the mechanism heeds which parents were intervened on."""
+    graph = cf.CausalGraph("a -> b; a -> x; b -> x", a=cf.Continuous(), b=cf.Continuous(), x=cf.Image(1, 8, 8))
+    small = {"widths": (8, 8), "projector": (8, 8), "steps": 6, "replay": True, "solver": "2m", "size": 0.02}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        image = M.NSCMDiffusion(**small)
+        scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "b": M.Gaussian(weights={"a": 0.0}), "x": image})
+        for parameter in image.parameters():
+            parameter.data += 0.05 * torch.randn(parameter.shape)
+        image.fitted = True
+        rows = {"a": torch.randn(4), "b": torch.randn(4), "x": torch.rand(4, 1, 8, 8)}
+    effects = cf.decompose(scm.observe(rows), do(a=cf.shift(1.0)), on="x")
+    assert effects.direct.abs().max() > 0.01
+    assert torch.equal(effects.total, effects.direct)
+    assert not effects.indirect.any() and not effects.reverse_indirect.any()
+
+
 def test_one_call_does_all_three_steps(scm, rows):
     found = scm.counterfactual(rows, do(t=2.0))
     world = scm.observe(rows).do(t=2.0)
     assert torch.equal(found["x"], world["x"])
     assert set(found) == {*scm.graph, "id"}
+
+
+def test_a_variable_may_have_the_name_of_an_argument():
+    names = ("self", "action", "rows", "name", "folder", "mechanisms", "graph", "variables", "edges")
+    graph = cf.CausalGraph([("self", "action")], dict.fromkeys(names, cf.Continuous()))
+    known = {name: M.Gaussian(weights=dict.fromkeys(graph.parents(name), 2.0)) for name in names}
+    scm = cf.SCM(graph, known).using(**{"self": M.Gaussian(weights={}, bias=1.0).build(cf.Continuous(), {})})
+    world = scm.observe(scm.sample(2)).do(**{"self": 1.0, "name": 0.0})
+    assert world["action"].tolist() == (2.0 + world.noise["action"]["u"]).tolist()
+
+
+def test_long_chains_and_many_interventions_are_answered():
+    names = [f"n{place}" for place in range(1100)]
+    graph = cf.CausalGraph(pairwise(names), dict.fromkeys(names, cf.Continuous()))
+    known = {name: M.Gaussian(weights=dict.fromkeys(graph.parents(name), 1.0)) for name in graph}
+    world = cf.SCM(graph, known).observe({name: torch.zeros(2) for name in graph})
+    assert world.do(n0=2.0)["n1099"].tolist() == [2.0, 2.0]
+    for _ in range(1100):
+        world = world.do(n1098=1.0)
+    assert world["n0"].tolist() == [0.0, 0.0]
+    assert world["n1099"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "equation", "came"),
+    [
+        ("b", lambda u, pa: pa["a"][:, None] + u, r"floats of shape \(3,\), got torch.float32 of shape \(3, 3\)"),
+        ("b", lambda u, pa: (pa["a"] + u).mean(), r"floats of shape \(3,\), got torch.float32 of shape \(\)"),
+        ("k", lambda u, pa: (pa["a"] > u).float(), r"torch.int64 of shape \(3,\), got torch.float32 of shape \(3,\)"),
+    ],
+)
+def test_an_equation_that_broadcasts_or_makes_no_classes_is_refused(name, equation, came):
+    graph = cf.CausalGraph("a -> b; a -> k", a=cf.Continuous(), b=cf.Continuous(), k=cf.Binary())
+    wrong = {name: M.Functional(equation, lambda x, pa: x - pa["a"])}
+    scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), **wrong})
+    rows = {"a": torch.randn(3), "b": torch.randn(3), "k": torch.tensor([0, 1, 1])}
+    with pytest.raises(ValueError, match=f"{name}: expected its mechanism to predict {came}"):
+        scm.observe(rows).do(a=1.0)[name]
 
 
 def test_a_prediction_that_is_not_finite_is_refused_with_its_row():
@@ -208,6 +266,23 @@ def test_pyro_do_agrees_with_ours(known):
     assert abs(theirs["b"].mean() - ours["b"].mean()) < 0.05
     assert abs(theirs["b"].std() - ours["b"].std()) < 0.05
     assert abs(theirs["k"].float().mean() - 0.75) < 0.02
+
+
+def test_interventions_on_the_model_hold_in_pyro(known):
+    moved = known.do(a=cf.shift(10.0), b=lambda pa: 3.0 * pa["a"])
+    sites = pyro.poutine.trace(moved.to_pyro()).get_trace(5).nodes
+    torch.testing.assert_close(sites["a"]["value"], sites["a.natural"]["value"] + 10)
+    torch.testing.assert_close(sites["b"]["value"], 3 * sites["a"]["value"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = Predictive(known.do(a=torch.distributions.Normal(5.0, 2.0)).to_pyro(), num_samples=400)(1)
+    assert drawn["a"].mean().item() == pytest.approx(5.0, abs=0.4)
+    assert drawn["a"].std().item() == pytest.approx(2.0, abs=0.3)
+
+
+def test_a_variable_may_be_called_units_in_pyro():
+    scm = cf.SCM(cf.CausalGraph([], units=cf.Continuous()), {"units": M.Gaussian(weights={})})
+    assert pyro.poutine.trace(scm.to_pyro()).get_trace(3).nodes["units"]["value"].shape == (3,)
 
 
 def test_pyro_predictive_runs_with_condition(known):

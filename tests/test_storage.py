@@ -49,6 +49,20 @@ def test_half_precision_halves_the_size(saved, tmp_path):
     )
 
 
+def test_half_precision_keeps_scales_that_it_cannot_hold(tmp_path):
+    incomes = {f"income {place}": cf.Continuous(unit="euro") for place in range(20)}
+    graph = cf.CausalGraph([(name, "y") for name in incomes], {**incomes, "y": cf.Continuous()})
+    scm = cf.SCM(graph, {name: M.Gaussian(weights={}, bias=2e5) for name in incomes})
+    flow = scm.mechanisms["y"]
+    flow.calibrate(torch.randn(50), {name: 2e5 + torch.randn(50) for name in incomes})
+    flow.fitted = True
+    scm.save(tmp_path / "h", half=True)
+    kept = cf.SCM.load(tmp_path / "h").mechanisms["y"]
+    assert isinstance(flow, M.Flow) and isinstance(kept, M.Flow)
+    assert torch.equal(kept.features.mean, flow.features.mean)
+    assert torch.equal(kept.features.std, flow.features.std)
+
+
 def test_nothing_is_written_over(saved, tmp_path):
     scm, folder = saved
     before = (folder / "weights.safetensors").read_bytes()
@@ -178,6 +192,11 @@ def test_code_is_given_again(tmp_path):
     rows = scm.sample(4)
     loaded = cf.SCM.load(tmp_path / "f", mechanisms={"b": known()})
     assert torch.equal(loaded.observe(rows).do(a=1.0)["b"], scm.observe(rows).do(a=1.0)["b"])
+
+
+def test_code_for_a_variable_that_is_not_there_is_refused(saved):
+    with pytest.raises(ValueError, match="unknown variable 'tt'"):
+        cf.SCM.load(saved[1], mechanisms={"tt": M.Gaussian(weights={})})
 
 
 def test_names_may_have_a_colon(tmp_path):

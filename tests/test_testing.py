@@ -69,6 +69,21 @@ def test_an_intervention_that_misses_fails_effectiveness(rows, monkeypatch):
         testing.assert_effectiveness(scm, rows, "c", 0.5)
 
 
+def test_an_intervention_that_moves_causes_fails_effectiveness(rows, monkeypatch):
+    scm = linear_gaussian()
+    real = cf.World.do
+    monkeypatch.setattr(cf.World, "do", lambda self, **actions: real(self, **actions, a=0.25))
+    with pytest.raises(AssertionError, match=r"do\(c\) at a, on which c depends,: row \d+ is"):
+        testing.assert_effectiveness(scm, rows, "c", 0.5)
+
+
+def test_a_single_row_will_do(rows, broken):
+    row = {name: rows[name][:1] for name in rows}
+    testing.assert_sound(linear_gaussian(), row, atol=1e-9)
+    with pytest.raises(AssertionError, match="composition of b"):
+        testing.assert_sound(broken, {name: row[name] for name in "abc"})
+
+
 def test_an_unknown_variable_is_named(rows):
     with pytest.raises(ValueError, match="nowhere"):
         testing.assert_composition(linear_gaussian(), rows, nodes=["nowhere"])

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -171,6 +172,14 @@ def test_gradients_pass_through_a_check():
 def test_impossible_variables_are_refused(make, error):
     with pytest.raises(error, match=r"expected .*, got .*; "):
         make()
+
+
+def test_numbers_of_numpy_are_numbers():
+    column = np.array([0, 3, 1], dtype=np.int64)
+    made = (Categorical(column.max() + 1), Continuous(lower=np.float32(0.5)), Image(*np.array([1, 4, 4])))
+    assert made == (Categorical(4), Continuous(lower=0.5), Image(1, 4, 4))
+    for variable in made:
+        assert variable_from_config(json.loads(json.dumps(variable.to_config()))) == variable
 
 
 def test_variables_are_frozen():

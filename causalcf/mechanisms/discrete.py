@@ -37,9 +37,8 @@ class _GumbelMax(Mechanism):
         recipe: Recipe | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if probabilities is not None and (
-            min(probabilities) < 0 or max(probabilities) <= 0 or abs(sum(probabilities) - 1) > 1e-6
-        ):
+        given = probabilities or ()  # compared so that nan fails
+        if probabilities is not None and not (all(p >= 0 for p in given) and abs(sum(given) - 1) <= 1e-6):
             raise ValueError(
                 f"{type(self).__name__}: expected probabilities that are not negative and sum to 1, "
                 f"got {list(probabilities)}"

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from causalcf.variables import Categorical, Continuous, Image, Variable
 
 
+def deviation(value: Tensor, constant: float) -> Tensor | float:
+    """The standard deviation, in any unit; of a constant, whose scale must not be 0, what is given."""
+    return value.std() if value.min() < value.max() else constant
+
+
 class Features(nn.Module):
     """Encode parents: continuous ones standardised, binary ones 0 or 1, categorical ones one-hot, in declared order.
 
@@ -51,10 +56,8 @@ class Features(nn.Module):
             return
         for index, (name, variable) in enumerate(self.variables.items()):
             if isinstance(variable, Continuous):
-                value = parents[name]
-                self.mean[index] = value.mean()
-                # a constant has no spread, and a scale of 0 would make any other value infinite
-                self.std[index] = value.std().clamp_min(1e-6) if value.min() < value.max() else 1.0
+                self.mean[index] = parents[name].mean()
+                self.std[index] = deviation(parents[name], constant=1.0)
 
     def forward(self, parents: Mapping[str, Tensor], rows: int) -> Float[Tensor, "batch features"]:
         """Encode one batch of `rows` rows."""

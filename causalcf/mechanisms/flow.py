@@ -14,7 +14,7 @@ from torch.distributions.transforms import AffineTransform, ComposeTransform, Ex
 from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
 from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
-from causalcf.mechanisms.features import Features
+from causalcf.mechanisms.features import Features, deviation
 from causalcf.networks.mlp import mlp
 from causalcf.units import Units
 from causalcf.variables import Continuous
@@ -23,7 +23,8 @@ from causalcf.variables import Continuous
 class Support(Transform):
     r"""A bijection from the real line to the support of a variable: identity, `l + e^z`, `h - e^z`, or a logistic.
 
-    Its inverse keeps values eight roundings of the range away from the bounds, where it would be infinite.
+    Its inverse keeps values eight roundings of the range, and two of the bound, away from the bounds, where it would be
+    infinite.
 
     Args:
         variable: whose bounds to respect.
@@ -60,12 +61,18 @@ class Support(Transform):
         return cast("Tensor", self.parts(x))
 
     def _inverse(self, y: Tensor) -> Tensor:
+        return cast("Tensor", self.parts.inv(self.inside(y))) if self.parts.parts else y
+
+    def inside(self, y: Tensor) -> Tensor:
+        """Values kept away from the bounds."""
         low, high = self.variable.lower, self.variable.upper
         if low is None and high is None:
             return y
-        margin = 8 * torch.finfo(y.dtype).eps * (high - low if low is not None and high is not None else 1.0)
-        inside = y.clamp(None if low is None else low + margin, None if high is None else high - margin)
-        return cast("Tensor", self.parts.inv(inside))
+        scale = 8 * (high - low if low is not None and high is not None else 1.0)
+        eps = torch.finfo(y.dtype).eps
+        least = None if low is None else low + eps * max(scale, 2 * abs(low))
+        most = None if high is None else high - eps * max(scale, 2 * abs(high))
+        return y.clamp(least, most)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """`log |dy / dx|`, x on the real line and y in the support."""
@@ -136,9 +143,20 @@ class Flow(Mechanism):
 
     def calibrate(self, value: Tensor, parents: Parents) -> None:  # noqa: D102
         self.features.calibrate(parents)
+        self._check_unit(value.to(self.location.dtype))
         unbounded = self._support._inverse(value.double())
         self.location.copy_(unbounded.mean())
-        self.spread.copy_(unbounded.std().clamp_min(1e-6))
+        self.spread.fill_(deviation(unbounded, constant=1e-6))
+
+    def _check_unit(self, value: Tensor) -> None:
+        """Raise where the margin that keeps the inverse of the support finite is not small beside the values."""
+        moved = (self._support.inside(value) - value).abs().max()
+        if value.min() < value.max() and moved > 0.01 * value.std():
+            variable = self.variable
+            raise ValueError(
+                f"Flow: values of {variable} lie nearer to a bound than a rounding can tell, their spread is "
+                f"{value.std().item():.2g}; give them in another unit, in which it is about 1"
+            )
 
     def _map(self, parents: Parents, rows: int) -> ComposeTransform:
         """From the noise to the value, for these parents."""

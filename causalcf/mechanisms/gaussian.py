@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
 from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
-from causalcf.mechanisms.features import Features
+from causalcf.mechanisms.features import Features, deviation
 from causalcf.networks.mlp import mlp
+from causalcf.numbers import finite
 from causalcf.units import Units
 from causalcf.variables import Categorical, Continuous
 
@@ -54,9 +56,11 @@ class Gaussian(Mechanism):
         super().__init__()
         if hidden and weights is not None:
             raise ValueError("Gaussian: give either hidden layers to fit or weights that are known, not both")
-        if not scale > 0:
-            raise ValueError(f"Gaussian: expected scale > 0, got {scale}")
-        self.hidden, self.weights = tuple(hidden), None if weights is None else dict(weights)
+        if not 0 < scale < math.inf:
+            raise ValueError(f"Gaussian: expected a finite scale > 0, got {scale}")
+        known = None if weights is None else {name: float(weight) for name, weight in weights.items()}
+        finite("Gaussian", -math.inf, bias=float(bias), **{f"weight of {name}": w for name, w in (known or {}).items()})
+        self.hidden, self.weights = tuple(hidden), known
         self.bias, self.scale = float(bias), float(scale)
         self.recipe = as_recipe(recipe, Recipe(weight_decay=1e-4))
 
@@ -108,21 +112,24 @@ class Gaussian(Mechanism):
         if self.hidden:
             self.features.calibrate(parents)
             self.location.copy_(value.mean())
-            self.spread.copy_(value.std().clamp_min(1e-6))
+            self.spread.fill_(deviation(value, constant=1e-6))
         elif self.weights is None:
             inputs = self.features(parents, len(value)).double()
             design = torch.cat([inputs, inputs.new_ones(len(value), 1)], 1)
             solution = torch.linalg.lstsq(design, value.double()[:, None], driver="gelsd").solution[:, 0]
             self.weight.copy_(solution[:-1])
             self.location.copy_(solution[-1])
-            self.spread.copy_((value.double() - design @ solution).std(correction=0).clamp_min(1e-6))
+            residual = (value.double() - design @ solution).std(correction=0)
+            self.spread.fill_(deviation(value, constant=1.0))
+            self.spread.copy_(residual.clamp_min(_least(self.spread)))
 
     def _location_scale(self, parents: Parents, rows: int) -> tuple[Tensor, Tensor]:
         inputs = self.features(parents, rows)
         if not self.hidden:
             return self.location + inputs @ self.weight, self.spread.expand(rows)
         mean, log_scale = self.network(inputs).unbind(1)
-        return self.location + self.spread * mean, self.spread * nn.functional.softplus(log_scale + 0.5413) + 1e-6
+        scale = self.spread * nn.functional.softplus(log_scale + 0.5413) + _least(self.spread)
+        return self.location + self.spread * mean, scale
 
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:  # noqa: D102
         mean, scale = self._location_scale(parents, len(value))
@@ -140,3 +147,8 @@ class Gaussian(Mechanism):
         """`N(m(pa), s(pa))`; without parents the batch is one row."""
         rows = len(next(iter(parents.values()))) if parents else 1
         return dist.Normal(*self._location_scale(parents, rows))
+
+
+def _least(spread: Tensor) -> Tensor:
+    """The least standard deviation of noise: 1e-6, or a thousandth of the spread of values whose unit is large."""
+    return (1e-3 * spread).clamp_max(1e-6)

@@ -89,7 +89,7 @@ def discover(
     data decide. Look at `runner_up`.
 
     Args:
-        rows: name -> column of numbers.
+        rows: name -> column of numbers, in random order: the first fifth of the rows is held out for the scores.
         names: which; by default all columns but `"id"`.
         noise: of the blur, in standard deviations.
         price: of an edge, in nats a row.
@@ -127,17 +127,32 @@ def _standardised(rows: Mapping[str, Tensor], names: Sequence[str]) -> Float[Ten
         raise ValueError(f"discover: no column {unknown[0]!r}; the rows have {', '.join(rows)}")
     if not 2 <= len(names) <= MOST:
         raise ValueError(f"discover: expected 2 to {MOST} numbers, got {len(names)}; name fewer of them in names=")
+    if twice := [name for name in names if list(names).count(name) > 1]:
+        raise ValueError(f"discover: {twice[0]!r} is named twice; name it once")
     for name in names:
         column = rows[name]
+        if not isinstance(column, Tensor):
+            raise TypeError(f"discover: {name}: expected a tensor, got {type(column).__name__}; write torch.as_tensor")
         if column.ndim != 1 or not column.is_floating_point() or not column.isfinite().all() or len(column) < 50:
             raise ValueError(
                 f"discover: {name}: expected at least 50 finite floats of shape (B,), got {column.dtype} of shape "
                 f"{tuple(column.shape)}; leave classes and images out"
             )
-        if column.std() == 0:
+        if len(column) != len(rows[names[0]]):
+            raise ValueError(
+                f"discover: {name} has {len(column)} rows, {names[0]} has {len(rows[names[0]])}; give the same rows"
+            )
+        if column.min() == column.max():
             raise ValueError(f"discover: {name} is {column[0].item():g} in every row; leave it out")
-    x = torch.stack([rows[name].float() for name in names], 1)
+    # before the cast: float32 holds no differences of a second between the seconds since 1970
+    x = torch.stack([_standard(rows[name]) for name in names], 1)
     return (x - x.mean(0)) / x.std(0)
+
+
+def _standard(column: Tensor) -> Float[Tensor, " row"]:
+    if column.dtype != torch.float64:
+        return column.float()
+    return ((column - column.mean()) / column.std()).float()
 
 
 def _fit(conditionals: Conditionals, x: Tensor, noise: float, steps: int, generator: torch.Generator) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from causalcf.mechanisms.base import Mechanism
-from causalcf.rows import Columns, spread
+from causalcf.rows import Columns, moved, spread
 from causalcf.training.divergence import spoiled
 from causalcf.training.steps import Training, derived_seed
 
@@ -127,7 +127,7 @@ def fit_mechanism(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: a single row, in which an attribute has no scale.
+        ValueError: a single row, in which an attribute has no scale, or values in a unit that cannot hold them.
     """
     if mechanism.known:
         return
@@ -136,6 +136,7 @@ def fit_mechanism(
         take(mechanism, result)
         return
     folder.mkdir(parents=True, exist_ok=True)
+    mechanism.fitted = False  # if this fit does not end, what an earlier one left is gone
     mechanism.initialise(derived_seed(seed, name, "weights"))
     needed = (name, *parents)
     image = bool(mechanism.variable.shape)
@@ -148,14 +149,18 @@ def fit_mechanism(
     sample = data[spread(len(data), SAMPLED_ROWS)] if image else data[:]
     scales = train.columns(parents) if image and parents else sample
     device, dtype = mechanism.device, mechanism.dtype
-    mechanism.calibrate(sample[name].to(device), {parent: scales[parent].to(device) for parent in parents})
+    try:
+        mechanism.calibrate(sample[name].to(device), {parent: scales[parent].to(device) for parent in parents})
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     if mechanism.learns:
         held = None
         if val is not None:
             held = val if image else Columns(val.columns(needed))
         train_until_done(Training(mechanism, name, parents, data, held, seed, folder), progress)
     mechanism.to(device, dtype).eval()
-    mechanism.settle(sample[name].to(device), {parent: sample[parent].to(device) for parent in parents})
+    shown = moved({needs: sample[needs] for needs in needed}, device, dtype)
+    mechanism.settle(shown[name], {parent: shown[parent] for parent in parents})
     mechanism.fitted = True
     keep(mechanism, result)
 

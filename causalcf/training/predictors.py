@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader
 
 from causalcf.networks.classifier import Classifier, Predictor, Regressor
 from causalcf.networks.smooth import SmoothClassifier
+from causalcf.numbers import whole
 from causalcf.rows import Dataset, table
 from causalcf.training.divergence import diverged
 from causalcf.training.network import Precision, train_network
 from causalcf.training.steps import Batches
 from causalcf.training.targets import classes_of, values_of
+from causalcf.variables import Image
 
 P = TypeVar("P", bound=Predictor)
 ADVICE = "check the images and the targets for extreme values"
@@ -41,7 +43,9 @@ class _Training(L.LightningModule):
         return DataLoader(self.rows, sampler=order, batch_size=None, collate_fn=None, generator=torch.Generator())
 
     def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
-        loss = self.network.loss(batch[self.node], batch[self.target]).mean()
+        image = batch[self.node]
+        Image(*image.shape[1:]).check(self.node, image)
+        loss = self.network.loss(image, batch[self.target]).mean()
         self.last_loss = loss.item()
         if not math.isfinite(self.last_loss):
             what = f"the loss became {self.last_loss} at step {self.trainer.global_step}"
@@ -81,7 +85,8 @@ def fit_classifier(
         The classifier, in eval mode.
 
     Raises:
-        ValueError: a column that is not there, or does not hold classes.
+        ValueError: a column that is not there, or does not hold classes; images that do not lie in [0, 1]; options out
+            of range.
         FloatingPointError: a loss or weights that are not finite; says at which step.
     """
     data = table(rows)
@@ -124,9 +129,15 @@ def _fitted(
     seed: int,
     precision: Precision,
 ) -> P:
+    whole(f"the predictor of {target}", 1, steps=steps, batch=batch)
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"{target}: expected precision 'float32' or 'bfloat16', got {precision!r}")
+    first = rows[0:1][node]
+    if first.ndim != 4:
+        raise ValueError(f"{node}: expected shape (B, C, H, W), got {tuple(first.shape)}; write {node}.unsqueeze(1)")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = make(rows[0:1][node].shape[1])
+        network = make(first.shape[1])
         training = _Training(network, rows, target, node, steps, batch, seed)
         return train_network(network, training, target, steps, precision, ADVICE)
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Sampler
 
 from causalcf.mechanisms.base import Mechanism
+from causalcf.rows import moved
 from causalcf.training.divergence import diverged, spoiled
 
 VALIDATION_ROWS = 512
@@ -112,6 +113,10 @@ class Training(L.LightningModule):
         parents = {parent: batch[parent] for parent in self.parent_names}
         return mechanism.loss(batch[self.name], parents, generator).mean()
 
+    def on_after_batch_transfer(self, batch: Mapping[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """The rows in the dtype of the mechanism, as it will see them when it abducts."""
+        return moved(batch, self.device, self.mechanism.dtype)
+
     def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:  # noqa: D102
         step = self.trainer.global_step
         loss = self.step_loss(batch, derived_seed(self.seed, self.name, "noise", step))
@@ -190,7 +195,7 @@ class Training(L.LightningModule):
     def validate(self) -> float:
         """The loss on the first validation rows, always under the same noise."""
         rows = self.validation_rows[: min(VALIDATION_ROWS, len(self.validation_rows))]
-        batch = {name: value.to(self.device) for name, value in rows.items()}
+        batch = moved(rows, self.device, self.mechanism.dtype)
         return self._loss(self.result().eval(), batch, derived_seed(self.seed, self.name, "validation")).item()
 
 

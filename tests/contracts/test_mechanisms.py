@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 
@@ -335,3 +336,34 @@ def test_a_variable_it_cannot_model_is_refused(case):
 def test_it_is_built_once(case):
     with pytest.raises(ValueError, match="built already"):
         build(case).build(case.variable, case.parents)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: M.Gaussian(weights={"bias": NAN}), "Gaussian: expected a finite weight of bias, got nan"),
+        (lambda: M.Gaussian(weights={}, bias=NAN), "Gaussian: expected a finite bias, got nan"),
+        (lambda: M.Gaussian(weights={}, scale=float("inf")), "Gaussian: expected a finite scale > 0, got inf"),
+        (lambda: M.Categorical(probabilities=[NAN, NAN]), "Categorical: expected probabilities .* sum to 1, got .nan"),
+        (lambda: M.Binary(probabilities=[]), "Binary: expected probabilities .* sum to 1"),
+        (lambda: M.Binary(probabilities=[-0.5, 1.5]), "Binary: expected probabilities that are not negative"),
+    ],
+)
+def test_numbers_that_are_known_are_numbers(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_weights_of_numpy_are_saved(tmp_path):
+    graph = cf.CausalGraph("a -> b", a=cf.Continuous(), b=cf.Continuous())
+    known = {"a": M.Gaussian(weights={}), "b": M.Gaussian(weights={"a": np.float32(2.0)}, scale=np.float32(0.5))}
+    cf.SCM(graph, known).save(tmp_path / "m")
+    assert (
+        cf.SCM.load(tmp_path / "m").do(a=1.0).sample(1)["b"]
+        == cf.SCM(graph, {"a": M.Gaussian(weights={}), "b": M.Gaussian(weights={"a": 2.0}, scale=0.5)})
+        .do(a=1.0)
+        .sample(1)["b"]
+    )

@@ -72,6 +72,17 @@ def test_independent_numbers_have_no_edges():
     assert found.structure == {"a": [], "b": []}
 
 
+def test_an_offset_that_float32_does_not_hold_changes_nothing():
+    rows = {name: column.double() for name, column in drawn(300).items() if name != "id"}
+    late = {**rows, "a": rows["a"] + 1.7e9}  # seconds since 1970
+    assert discover(late, steps=20).score == pytest.approx(discover(rows, steps=20).score, abs=1e-3)
+
+
+def test_a_column_that_is_no_tensor_is_refused():
+    with pytest.raises(TypeError, match=r"discover: b: expected a tensor, got ndarray; write torch.as_tensor"):
+        discover({**drawn(), "b": drawn()["b"].numpy()})
+
+
 def test_nothing_global_is_touched():
     state = torch.get_rng_state()
     discover(drawn(100), steps=2)
@@ -93,6 +104,9 @@ def test_hamming_counts_pairs():
         ({}, {"names": ["a", "q"]}, "no column 'q'; the rows have c, a, b, id"),
         ({}, {"names": ["a"]}, "expected 2 to 10 numbers, got 1"),
         ({"b": torch.ones(1500)}, {}, "b is 1 in every row"),
+        ({"b": torch.full((1500,), 0.1)}, {}, "b is 0.1 in every row"),  # whose spread is a rounding
+        ({"b": torch.randn(1400)}, {}, "b has 1400 rows, c has 1500"),
+        ({}, {"names": ["a", "b", "a"]}, "'a' is named twice"),
         ({"b": torch.zeros(1500).long()}, {}, "b: expected at least 50 finite floats"),
         ({"b": torch.full((1500,), float("nan"))}, {}, "b: expected at least 50 finite floats"),
         ({}, {"noise": 1.5}, "expected 0 <= noise < 1"),

@@ -467,6 +467,45 @@ def test_a_data_set_is_read_by_lists_of_positions(tmp_path):
     assert same(read, held)
 
 
+def test_a_data_set_of_single_rows_is_told_what_to_make_of_it(tmp_path):
+    rows = make_rows(20)
+
+    class Single(torch.utils.data.Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, index):
+            return {name: value[int(index)] for name, value in rows.items()}
+
+    with pytest.raises(TypeError, match=r"train: its rows cannot be had by a slice or a list.*torch.stack"):
+        make_scm().fit(Single(), folder=tmp_path, progress=False)
+
+
+def test_a_fit_that_does_not_end_leaves_no_model_behind(tmp_path, monkeypatch):
+    scm = make_scm().fit(make_rows(), only=["a"], folder=tmp_path / "1", progress=False)
+    flow = scm.mechanism("a")
+    monkeypatch.setattr(flow, "loss", lambda value, parents, generator=None: torch.full_like(value, math.nan))
+    with pytest.raises(FloatingPointError):
+        scm.fit(make_rows(seed=1), only=["a"], folder=tmp_path / "2", progress=False)
+    with pytest.raises(RuntimeError, match="a: its Flow is not fitted yet"):
+        scm.mechanism("a")
+
+
+def test_rows_of_doubles_teach_what_rows_of_floats_do(tmp_path):
+    rows = make_rows(60)
+    doubles = {name: value.double() if value.is_floating_point() else value for name, value in rows.items()}
+    first, second = make_scm(steps=4), make_scm(steps=4)
+    first.fit(rows, folder=tmp_path / "1", progress=False)
+    second.fit(doubles, doubles, folder=tmp_path / "2", progress=True)
+    assert all(tensor.dtype != torch.float64 for tensor in second.state_dict().values())
+    world = second.observe(doubles)
+    assert world.do(a=1.0)["x"].dtype == torch.float32
+    for name, ours in first.log_prob(rows).items():
+        theirs = second.log_prob(doubles)[name]
+        torch.testing.assert_close(theirs.float(), ours.float(), atol=1e-3, rtol=1e-3)
+    assert second.log_prob(doubles)["a"].dtype == torch.float32
+
+
 def test_least_squares_and_frequencies_are_closed_forms(tmp_path):
     n = 4000
     generator = torch.Generator().manual_seed(0)

@@ -182,6 +182,23 @@ def test_targets_are_read_without_their_images_where_the_rows_can(classifier):
     assert rows.whole < 20
 
 
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda image: 255 * image, {}, r"image: expected values from 0 to 1, .*write image / 255"),
+        (lambda image: image.where(image < 0.7, math.nan), {}, "image: expected finite values, got nan"),
+        (lambda image: image[:, 0], {}, r"image: expected shape \(B, C, H, W\), got \(1, 8, 8\); write"),
+        (lambda image: image, {"steps": 0}, "predictor of level: expected a whole number steps >= 1, got 0"),
+        (lambda image: image, {"batch": 0}, "predictor of level: expected a whole number batch >= 1, got 0"),
+        (lambda image: image, {"precision": "float16"}, "level: expected precision 'float32' or 'bfloat16'"),
+    ],
+)
+def test_images_and_options_that_teach_nothing_are_refused(change, options, message):
+    rows = {"image": change(Sides().content["image"]), "level": LEVEL}
+    with pytest.raises(ValueError, match=message):
+        fit_regressor(rows, "level", **{"steps": 3, "batch": 200, **options})
+
+
 def test_a_single_row_is_too_few():
     rows = Sides(1)
     with pytest.raises(ValueError, match="level: expected at least 2 rows, got 1"):
