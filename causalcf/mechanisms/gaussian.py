@@ -116,7 +116,8 @@ class Gaussian(Mechanism):
         elif self.weights is None:
             inputs = self.features(parents, len(value)).double()
             design = torch.cat([inputs, inputs.new_ones(len(value), 1)], 1)
-            solution = torch.linalg.lstsq(design, value.double()[:, None], driver="gelsd").solution[:, 0]
+            both = design.cpu(), value.double()[:, None].cpu()  # GPUs have no driver for columns that depend on others
+            solution = torch.linalg.lstsq(*both, driver="gelsd").solution[:, 0].to(design)
             self.weight.copy_(solution[:-1])
             self.location.copy_(solution[-1])
             residual = (value.double() - design @ solution).std(correction=0)
