@@ -102,10 +102,10 @@ def explain(
     _refuse_folder(out / PICTURES, images)
     explainer = read_method(method, option or [], batch, seed, *(["perceptual"] if perceptual else []))
     place = _device(device)
-    decides = _placed(classifier, place)
+    decides = _placed("classifier", classifier, place)
     decides = decides if label is None else library.label(decides, label)
     networks = {"surrogate": surrogate, "perceptual": perceptual}
-    networks = {name: _placed(file, place) for name, file in networks.items() if file}
+    networks = {name: _placed(name, file, place) for name, file in networks.items() if file}
     if surrogate and "surrogate" not in _parameters(type(explainer)):
         decides = library.Led(decides, networks.pop("surrogate"))
     for name, network in networks.items():
@@ -202,9 +202,12 @@ def _device(name: str) -> torch.device:
         raise ValueError(f"--device: {name!r} cannot be used here ({said}); write cpu, or leave it out") from error
 
 
-def _placed(name: str, device: torch.device) -> Any:
+def _placed(option: str, name: str, device: torch.device) -> Any:
     """A network by the name of its file, on a device."""
-    found = read_classifier(name)
+    try:
+        found = read_classifier(name)
+    except (OSError, ValueError) as error:
+        raise type(error)(f"--{option}: {error}") from error
     return found.to(device) if isinstance(found, nn.Module) else found
 
 
