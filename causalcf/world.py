@@ -98,6 +98,7 @@ class World(Mapping[str, Tensor]):
         self._before = before
         self._reached = frozenset() if reached is None else reached
         self._values: dict[str, Tensor] = {} if evidence is None else dict(evidence)
+        self._again: dict[str, Tensor] = {}  # what the null intervention leads to, which several measures ask for
 
     def __getitem__(self, name: str) -> Tensor:
         """The value of a variable in this world, shape `(B, *shape)`."""
@@ -183,7 +184,10 @@ class World(Mapping[str, Tensor]):
         graph.require(*steps)
         self.scm.check_actions(steps)
         reached = frozenset(graph) if recompute else frozenset(steps) | graph.descendants(tuple(steps))
-        return World(self.scm, self.units, self.noise, before=self, actions=self.actions.then(steps), reached=reached)
+        world = World(self.scm, self.units, self.noise, before=self, actions=self.actions.then(steps), reached=reached)
+        if recompute and not steps:
+            world._values = self._again
+        return world
 
     def values(self) -> dict[str, Tensor]:  # type: ignore[override]
         """All variables' values and the units' ids, as rows that `SCM.observe` takes."""

@@ -31,16 +31,22 @@ class Method:
     Attributes:
         model: whose weights.
         made: the model as it is asked, given the folder of the predictors.
-        main: whether it is measured on all rows, and not on the first of them alone.
+        main: whether more rows go through ten cycles, and through reversibility.
+        slow: whether it optimises at test time, or stands beside what does, and is measured on the first rows alone.
     """
 
     model: str
     made: Callable[[cf.SCM, Path], cf.SCM]
     main: bool = False
+    slow: bool = False
 
     def everywhere(self) -> Method:
-        """The same, measured on all rows."""
+        """The same, as a main one."""
         return replace(self, main=True)
+
+    def beside(self) -> Method:
+        """The same, on the first rows alone."""
+        return replace(self, slow=True)
 
 
 def options(model: str, **changes: Any) -> Method:
@@ -56,7 +62,7 @@ def tokens(omega: float, passes: int, rate: float) -> Method:
         image = scm.mechanism("image").but(M.DynamicDiffusion, solver="ddim", steps=24, replay=False, **asked)
         return scm.using(image=image)
 
-    return Method("semantic", made)
+    return Method("semantic", made, slow=True)
 
 
 def steered(
@@ -130,7 +136,7 @@ def steerings(model: str) -> dict[str, Method]:
 
 
 def named(model: str, rows: dict[str, Method], main: tuple[str, ...] = ()) -> dict[str, Method]:
-    """Under the model's name; main methods are measured on all rows."""
+    """Under the model's name."""
     return {f"{model}: {name}": method.everywhere() if name in main else method for name, method in rows.items()}
 
 
@@ -148,7 +154,7 @@ METHODS: dict[str, Method] = {
     **{
         f"semantic: DDIM with fixed point, 24, omega {omega:g}": options(
             "semantic", solver="ddim", steps=24, replay=False, omega=omega
-        )
+        ).beside()
         for omega in OMEGAS
     },
     **{f"CTA, 24, omega {omega:g}, 10 passes": tokens(omega, 10, 1e-2) for omega in OMEGAS},

@@ -47,6 +47,12 @@ def test_every_method_has_a_file_of_its_own():
     assert len({slug(name) for name in METHODS}) == len(METHODS)
 
 
+def test_only_what_optimises_at_test_time_or_stands_beside_it_is_slow():
+    slow = {name for name, method in METHODS.items() if method.slow}
+    assert slow == {name for name in METHODS if name.startswith(("CTA", "semantic: DDIM with fixed point"))}
+    assert not any(METHODS[name].main for name in slow)
+
+
 def test_the_table_holds_each_method_and_what_it_is_held_against(results):
     text = table(results, "0")
     first = next(iter(METHODS))

@@ -146,6 +146,22 @@ def test_composition_adds_up_over_cycles():
     assert all(estimate.mean < 1e-3 for estimate in perfect.compute().values())
 
 
+def test_doing_nothing_is_predicted_once_for_all_metrics(monkeypatch):
+    asked, real = [], Picture.predict
+    monkeypatch.setattr(Picture, "predict", lambda self, *given: (asked.append(1), real(self, *given))[1])
+    world = make(leak=0.01).observe(make_rows())
+    for metric in (Composition("x", cycles=(1,)), Identity("x"), Composition("x", cycles=(1,))):
+        metric.update(world)
+    assert len(asked) == 1
+    again = world.do(recompute=True)
+    assert again is not world.do(recompute=True)
+    assert again["x"] is world.do(recompute=True)["x"] is not world["x"]
+    moved = world.do(a=shift(1.0), recompute=True)
+    assert (moved["x"] > again["x"]).any()
+    assert len(asked) == 2
+    assert torch.equal(world.do(recompute=True).do(a=shift(1.0))["x"], moved["x"])
+
+
 def test_reversibility_sees_what_the_way_back_loses():
     action, rows = do(a=shift(0.3)), make_rows()
     for leak, expected in ((0.0, 0.0), (0.01, 2 * 2.55)):
