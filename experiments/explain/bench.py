@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,30 @@ AXES, BASIS = 16, 200  # principal axes of the features in which realism is, and
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What all methods share.
+class Asked:
+    """What explaining rows takes.
 
     Attributes:
-        faces: the data set.
         rows: the rows that are explained.
         kit: classifier and surrogate.
         drawing: the generator, of pixels, and of codes if there is one.
         judge: the smoothed classifier of another seed, for NA and NAFR.
+        target: the class that is wanted of each row; None for the other of two.
+    """
+
+    rows: dict[str, Tensor]
+    kit: Kit
+    drawing: dict[bool, Generator]
+    judge: Predictor
+    target: Tensor | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Bench(Asked):
+    """What all methods share.
+
+    Attributes:
+        faces: the data set.
         attributes: a network that reads attributes, in whose features similarity, and in whose outputs concepts are.
         axes: principal axes of these features, in which realism is.
         named: the attributes, in the order in which the oracle gives them.
@@ -55,10 +70,6 @@ class Bench:
     """
 
     faces: Faces
-    rows: dict[str, Tensor]
-    kit: Kit
-    drawing: dict[bool, Generator]
-    judge: Predictor
     attributes: Predictor
     axes: Tensor
     named: tuple[str, ...]
@@ -217,11 +228,11 @@ def prepared(faces: Faces, models: Path, rows: dict[str, Tensor], chosen: Mappin
     with torch.no_grad():
         features = readers["attributes"].features(faces.split("val", BASIS)["image"])
     return Bench(
-        faces,
         rows,
         Kit(readers["classifier"], readers["surrogate"]),
         drawing,
         readers["judge"],
+        faces,
         readers["attributes"],
         principal(features, AXES),
         tuple(labels),

@@ -29,7 +29,7 @@ from causalcf.explain.explainer import Explainer
 from causalcf.explain.explanation import Explanation
 from causalcf.metrics.report import Report
 from causalcf.storage import write_text
-from experiments.explain.bench import Bench, digests, prepared, selected
+from experiments.explain.bench import Asked, Bench, digests, prepared, selected
 from experiments.explain.data import Faces, Split
 from experiments.explain.known import Known
 from experiments.explain.measured import PLACES, TRUTH
@@ -42,7 +42,7 @@ KEPT = set(PLACES.values())  # what is kept of every row, to decide claims row b
 
 
 def explained(
-    name: str, bench: Bench, how: Explainer, count: int, folder: Path, first: Explanation | None = None
+    name: str, bench: Asked, how: Explainer, count: int, folder: Path, first: Explanation | None = None
 ) -> tuple[Explanation, Tensor]:
     """Explanations of the first rows, kept in parts, and the processor time of each.
 
@@ -63,8 +63,9 @@ def explained(
             if first is not None and method.apart:
                 shut = moved(first[rows].counterfactuals, images, 0.02, 5)
             generator, classifier = bench.drawing[method.latent], method.asked(bench.kit)
+            target = None if bench.target is None else bench.target[rows]
             began = time.process_time()
-            found = how.explain(classifier, generator, images, ids=ids, locked=shut)
+            found = how.explain(classifier, generator, images, target, ids, shut)
             spent = (time.process_time() - began) / len(images)
             unfinished = place.with_suffix(".part")
             found.save(unfinished, pictures=False)

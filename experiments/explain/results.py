@@ -49,8 +49,8 @@ in a process of its own."""
 
 def grid(measured: Measured, kept: Path, count: int = 6) -> Figure | None:
     """The first rows, and what each method made of them, with its flips."""
-    shown = {name: kept / result.folder / "0-0" for name, result in measured.items()}
-    found = {name: Explanation.load(path)[slice(0, count)] for name, path in shown.items() if path.is_dir()}
+    places = {name: kept / result.folder / "0-0" for name, result in measured.items()}
+    found = {name: Explanation.load(path)[slice(0, count)] for name, path in places.items() if path.is_dir()}
     if not found:
         return None
     found = {name: part[slice(0, min(map(len, found.values())))] for name, part in found.items()}
@@ -61,7 +61,8 @@ def grid(measured: Measured, kept: Path, count: int = 6) -> Figure | None:
         for column in range(len(first)):
             ax = axes[line, column]
             pictures = first.images if line == 0 else found[name].counterfactuals
-            ax.imshow(pictures[column].permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
+            shown = pictures[column].clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0)
+            ax.imshow(shown.numpy(), interpolation="nearest")
             ax.set_xticks([])
             ax.set_yticks([])
             flipped = line == 0 or bool(found[name].flipped[column])

@@ -20,7 +20,7 @@ import torch
 
 from causalcf.metrics.explanation import flips
 from causalcf.storage import write_text
-from experiments.explain.bench import Bench, current, digests, prepared
+from experiments.explain.bench import Asked, current, digests, prepared
 from experiments.explain.data import Faces
 from experiments.explain.families import FAMILIES
 from experiments.explain.methods import METHODS, explainer
@@ -78,14 +78,15 @@ def chosen_before(path: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def tried_out(name: str, options: dict[str, Any], bench: Bench) -> dict[str, Any]:
+def tried_out(name: str, options: dict[str, Any], bench: Asked) -> dict[str, Any]:
     """What some options of a family do to the rows; nothing but why, if steps were not finite."""
     method = METHODS[name]
     how = explainer(name, bench.kit, {name: options}, len(bench.rows["id"]))
     began = time.process_time()
     try:
         generator = bench.drawing[method.latent]
-        found = how.explain(method.asked(bench.kit), generator, bench.rows["image"], ids=bench.rows["id"])
+        images, ids = bench.rows["image"], bench.rows["id"]
+        found = how.explain(method.asked(bench.kit), generator, images, bench.target, ids)
     except FloatingPointError as error:
         return {"options": options, "failed": str(error)}
     confirmed = flips(bench.judge(found.counterfactuals), found.target)
