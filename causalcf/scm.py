@@ -228,7 +228,8 @@ class SCM(nn.Module):
                     f"{name}: {type(self.mechanisms[name]).__name__} has no density; "
                     f"leave it out, on={[n for n, m in self.mechanisms.items() if m.has_density]}"
                 )
-        checked = self.graph.check_rows(rows, {p for n in names for p in (n, *self.graph.parents(n))})
+        wanted = dict.fromkeys(p for n in names for p in (*self.graph.parents(n), n))
+        checked = self.graph.check_rows(rows, wanted)
         checked = moved(checked, self.device, self.dtype)
         return {
             name: self.mechanism(name).log_prob(checked[name], {p: checked[p] for p in self.graph.parents(name)})

@@ -118,6 +118,8 @@ def test_a_density_that_is_not_there_is_refused(scm, rows):
     with pytest.raises(ValueError, match="x: SpatialDiffusion has no density"):
         scm.log_prob(rows, on=["x"])
     assert set(scm.log_prob(rows)) == {"t", "i", "s", "k"}
+    with pytest.raises(ValueError, match="missing evidence: k, s, t, i; every row needs a value for k, s, t, i"):
+        scm.log_prob({"x": rows["x"]}, on=["s", "i"])
 
 
 def test_effects_on_what_is_not_reached_or_has_no_difference(scm, rows):
