@@ -14,6 +14,7 @@ Verdict = Literal["held", "not held", "undecided", "not measured"]
 Rule = Callable[[Result, Result, str], Verdict]
 CONTEST = ("flip rate", "NA", "IoU", "truth error", "L1", "sFID", "processor")  # what our own is held to
 MARGIN = 0.02  # of flip rates that count as equal
+KNOWING = ("IoU", "truth error")  # columns that are there only where the truth is known
 FASTER = 20
 TIMING = 0.1  # differences of processor time up to this share are those of a busy machine
 
@@ -116,14 +117,23 @@ def claims(measured: Measured) -> list[str]:
             lines.append(f"| {' | '.join([*head, '-', '-', '-', 'not measured'])} |")
             continue
         first, second = measured[claim.first], measured[claim.second]
-        verdicts: dict[str, Verdict] = {column: rule(first, second, column) for column, rule in claim.parts.items()}
+        parts = {column: rule for column, rule in claim.parts.items() if known(first, second, column)}
+        verdicts: dict[str, Verdict] = {column: rule(first, second, column) for column, rule in parts.items()}
+        unknown = [f"{column}: unknown" for column in claim.parts if column not in parts]
         cells = [
-            "; ".join(against(first, second, column) for column in dict.fromkeys([*claim.parts, "flip rate"])),
-            "; ".join(f"{column}: {by(first, second, column)}, {verdicts[column]}" for column in claim.parts),
-            "; ".join(f"{column}: {behind(first, second, column)}" for column in claim.parts),
+            "; ".join(against(first, second, column) for column in dict.fromkeys([*parts, "flip rate"])),
+            "; ".join([*(f"{column}: {by(first, second, column)}, {verdicts[column]}" for column in parts), *unknown]),
+            "; ".join(f"{column}: {behind(first, second, column)}" for column in parts),
         ]
         lines.append(f"| {' | '.join([*head, *cells, joined(list(verdicts.values()))])} |")
     return lines
+
+
+def known(first: Result, second: Result, column: str) -> bool:
+    """Whether a column can decide: what needs the truth cannot where neither has a value."""
+    count = min(first.rows, second.rows)
+    values = (result.value(column, count).mean for result in (first, second))
+    return column not in KNOWING or not all(map(math.isnan, values))
 
 
 def against(first: Result, second: Result, column: str) -> str:

@@ -129,6 +129,16 @@ def test_claims_follow_the_numbers_and_say_of_how_many():
     assert "| NA: 40 |" in line  # rows that both flip
 
 
+def test_where_the_truth_is_unknown_the_rest_decides():
+    pair = [result(name, seconds=spent, IoU=math.nan) for name, spent in (("MaskDiME", 1.0), ("DiME", 30.0))]
+    (line,) = (line for line in claims({found.name: found for found in pair}) if "localises" in line)
+    assert "IoU: unknown |" in line
+    assert line.endswith("| held |")
+    pair[1] = result("DiME", seconds=30.0, IoU=0.5)
+    (line,) = (line for line in claims({found.name: found for found in pair}) if "localises" in line)
+    assert line.endswith("| undecided |")
+
+
 def test_what_is_not_measured_is_said():
     said = verdicts(result("LDCE"))
     assert len(said) > 8
