@@ -33,14 +33,15 @@ class Agreed(Explainer):
     |d_k|` over a few levels (MaskDiME's and DiffEdit's masks as one), the same at all levels. The gradient is taken at
     the one-step estimate, without the network's Jacobian (FastDiME, SCE-LITE-HQ), and kept where the generator agrees
     (LDCE). At the end what moved little is put back (SCE). The noise and the mask follow from the image, so further
-    explanations of a row differ only by keeping out of the places that earlier ones changed.
+    explanations of a row differ only by keeping out of the places that earlier ones changed. What does not flip is tried
+    again with more of everything: of the pulls, and of the pixels that may change.
 
     Args:
         surrogate: images in [0, 1] -> logits, whose gradients are taken; None takes the classifier's own.
         steps: of the whole chain.
         strength: which share of them is taken back.
         weights: of the gradient, of the generator's direction, and of the L1 distance.
-        share: of the pixels that may change, before dilation.
+        share: of the pixels that may change, before dilation; more where a row is tried again, as the scale is larger.
         dilation: side of the square by which the mask is dilated.
         looks: levels at which the mask is looked for.
         angle: of the consensus, in degrees.
@@ -112,7 +113,8 @@ class Agreed(Explainer):
             return soft.loss(decode(clean), rows, self.loss)
 
         path = self.path(attempt, levels, here)
-        where = self.where(attempt, levels, path, (here, there), loss)
+        share = min(1.0, self.share * attempt.scale / self.scales[0])
+        where = self.where(attempt, levels, path, (here, there), loss, share)
         weights = (attempt.scale * self.weights[0], attempt.scale * self.weights[1], self.weights[2])
         guidance = Agreement(there, loss, factual, where, weights, self.angle, self.block)
         model = guided(generator.denoiser(levels), here, guidance)
@@ -148,8 +150,9 @@ class Agreed(Explainer):
         path: dict[int, Images],
         conditions: tuple[Tensor, Tensor],
         loss: Loss,
+        share: float,
     ) -> Where:
-        """Where the classifier looks, and the generator draws its classes otherwise."""
+        """Where the classifier looks, and the generator draws its classes otherwise: a share of the pixels."""
         denoiser, score = attempt.generator.denoiser(levels), torch.zeros_like(attempt.factual[:, :1])
         for look in range(1, self.looks + 1):
             k = max(1, round(look * self.depth / self.looks))
@@ -160,6 +163,6 @@ class Agreed(Explainer):
             product = parts[0] * parts[1]
             score = score + product / product.flatten(1).sum(1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
         if attempt.locked is None:
-            return dilated(largest(score, self.share), self.dilation)
+            return dilated(largest(score, share), self.dilation)
         shut = interpolate(attempt.locked.float(), score.shape[2:]) > 0
-        return dilated(largest(score.masked_fill(shut, -1.0), self.share), self.dilation) & ~shut
+        return dilated(largest(score.masked_fill(shut, -1.0), share), self.dilation) & ~shut

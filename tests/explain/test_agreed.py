@@ -41,6 +41,21 @@ def test_masks_are_where_the_classifier_looks_and_classes_differ():
     assert not changed[..., 5:].any()
 
 
+@pytest.mark.parametrize("scales", [(1.0, 2.0, 4.0), (0.5, 1.0, 2.0)])
+def test_what_does_not_flip_is_tried_again_under_a_wider_mask(scales):
+    drawing = Generator(half, torch.zeros(1), prediction="x0", conditions=lambda classes: 2.0 * classes[:, None] - 1)
+    images = torch.full((1, 1, 8, 8), 0.5)
+    looks = torch.arange(64.0).reshape(8, 8) / 64
+    options = {"steps": 10, "share": 0.125, "dilation": 1, "block": 1, "weights": (1.0, 1.0, 0.0), "threshold": 0.0}
+    shares = []
+    for count in (1, 2, 3):
+        how = Agreed(**options, scales=scales[:count])
+        found = how.explain(lambda x: (looks * (x - 0.5)).mean((1, 2, 3)) - 9, drawing, images)
+        assert not found.flipped.any()
+        shares.append(found.mask.float().mean().item())
+    assert shares == [0.125, 0.25, 0.5]
+
+
 class Coarse(Codec):
     """Means of squares of two pixels."""
 
