@@ -33,8 +33,8 @@ class Agreed(Explainer):
     |d_k|` over a few levels (MaskDiME's and DiffEdit's masks as one), the same at all levels. The gradient is taken at
     the one-step estimate, without the network's Jacobian (FastDiME, SCE-LITE-HQ), and kept where the generator agrees
     (LDCE). At the end what moved little is put back (SCE). The noise and the mask follow from the image, so further
-    explanations of a row differ only by keeping out of the places that earlier ones changed. What does not flip is tried
-    again with more of everything: of the pulls, and of the pixels that may change.
+    explanations of a row differ only by keeping out of the places that earlier ones changed. What does not flip is
+    tried again with more of everything: of the pulls, and of the pixels that may change.
 
     Args:
         surrogate: images in [0, 1] -> logits, whose gradients are taken; None takes the classifier's own.
