@@ -154,6 +154,8 @@ class Mechanism(nn.Module, ABC):
         except TypeError as error:
             raise ValueError(f"{kind.__name__}: {error}") from None
         made.to(self.device, self.dtype)
+        if made.known:  # its options say everything
+            return made.train(self.training)
         try:
             made.load_state_dict(self.state_dict(), assign=True)
         except RuntimeError as error:
