@@ -287,10 +287,11 @@ class Diffusion(ImageMechanism):
     def but(self, kind: type[Mechanism] | None = None, **options: Any) -> Mechanism:
         """As every mechanism's; readers go on steering."""
         made = super().but(kind, **options)
-        if self.steering.readers and isinstance(made, Diffusion):
-            own = self.steering
-            return made.steer(own.readers, own.by, own.tolerance, own.relative, own.between)
-        return made
+        return self._steered(made) if isinstance(made, Diffusion) else made
+
+    def _steered(self, made: Any) -> Any:
+        own = self.steering
+        return made.steer(own.readers, own.by, own.tolerance, own.relative, own.between) if own.readers else made
 
     def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
         plain = self._unsteered(noise)

@@ -161,11 +161,17 @@ class LedDiffusion(Diffusion):
         """Whether the generator is told the parents."""
         return self.by in TOLD
 
+    @property
+    def scalable(self) -> bool:  # noqa: D102
+        return self.told and super().scalable
+
     def _nothing(self, rows: int) -> Tensor:
         return self.network.null.expand(rows, -1)
 
     def leading(self, generator: Diffusion) -> Self:
         """The same leader before another generator: what reads noisy images can lead any denoiser of them.
+
+        Readers go on steering.
 
         Args:
             generator: fitted to the same images, on the same schedule, and either to the same parents, with a null
@@ -190,7 +196,7 @@ class LedDiffusion(Diffusion):
                 shared[name] = torch.zeros_like(made.state_dict()[name])
         made.load_state_dict({**own, **shared}, assign=True)
         made.fitted = True
-        return made.train(self.training)
+        return self._steered(made.train(self.training))
 
     def _check(self, generator: object) -> None:
         """Raise if this cannot lead that generator."""

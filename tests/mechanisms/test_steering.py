@@ -217,3 +217,24 @@ def test_an_inverse_step_that_does_not_converge_is_told(rows, caplog):
     quiet.network.unet.conv_out.weight.data *= 0.01
     quiet.abduct(image, parents, UNITS, "x")
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("by", ["omega", "both"])
+def test_a_generator_that_is_told_nothing_has_no_scale_to_choose(by):
+    parents = {"a": cf.Continuous(), "b": cf.Continuous()}
+    options = {"structure": {}, "projector": (8,), "widths": (8, 8), "steps": 4}
+    made = M.NSCMDiffusion(**options).build(cf.Image(1, 8, 8), parents).double().eval()
+    with pytest.raises(ValueError, match=r"NSCMDiffusion: steer.by='.*'. chooses the scale .* take by='reading'"):
+        made.steer({"a": brightness}, by, {"a": 0.1})
+    assert made.steer({"a": brightness}).steering.readers
+    assert made.but(by="both").steer({"a": brightness}, by, {"a": 0.1}).steering.by == by
+
+
+def test_readers_go_on_steering_before_another_generator():
+    made = M.NSCMDiffusion(structure={}, projector=(8,), widths=(8, 8), steps=4)
+    made = made.build(cf.Image(1, 8, 8), {"a": cf.Continuous()}).double().eval()
+    generator = M.SpatialDiffusion(widths=(8, 8)).build(cf.Image(1, 8, 8), {"a": cf.Continuous()}).double().eval()
+    made.fitted = generator.fitted = True
+    led = made.steer({"a": brightness}, relative=False).leading(generator)
+    assert dict(led.steering.readers) == {"a": brightness}
+    assert not led.steering.relative
