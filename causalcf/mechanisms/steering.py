@@ -11,7 +11,7 @@ from torch import Tensor
 
 from causalcf.diffusion.calibration import OMEGAS, Calibrated
 from causalcf.diffusion.guidance import ClassifierFree, Guidance
-from causalcf.diffusion.readers import BETWEEN, Reader, Reading, finite
+from causalcf.diffusion.readers import BETWEEN, Reader, Reading, read
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.trials import tried
 from causalcf.variables import Continuous, Variable
@@ -81,7 +81,7 @@ class Steering:
         found: Noise = {}
         if self.by != "omega":
             names = [name for name in self._numbers if name in self.relative]
-            found |= {f"h.{name}": finite(name, self.readers[name](image)) - parents[name] for name in names}
+            found |= {f"h.{name}": read(name, self.readers[name], image) - parents[name] for name in names}
         if self.by == "both":
             found |= {f"h.{name}": self.readers[name](image) for name in sorted(self.classes)}
         return found
@@ -95,7 +95,8 @@ class Steering:
         if not self.readers:
             return plain
         targets = {name: parents[name] + noise.get(f"h.{name}", 0.0) for name in self._numbers}
-        reading = Reading({name: self.readers[name] for name in self._numbers}, targets, self.between)
+        readers = {name: self.readers[name] for name in self._numbers}
+        reading = Reading(readers, targets, self.between, dtype=free.null.dtype)
         if self.by == "reading":
             return plain + reading
         omegas = (free.scale, *(omega for omega in OMEGAS if omega > free.scale))

@@ -238,3 +238,32 @@ def test_readers_go_on_steering_before_another_generator():
     led = made.steer({"a": brightness}, relative=False).leading(generator)
     assert dict(led.steering.readers) == {"a": brightness}
     assert not led.steering.relative
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("by", "relative"), [("reading", True), ("reading", False), ("omega", False)])
+def test_readers_see_images_of_the_dtype_that_they_were_tried_on(by, relative, dtype, rows):
+    image, parents = rows
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1), torch.nn.Flatten(0)).to(dtype)
+    mechanism = built(solver="2m").to(dtype).steer({"a": network}, by, {"a": 0.1}, relative)
+    given = {name: value.to(dtype) if value.is_floating_point() else value for name, value in parents.items()}
+    found = mechanism.predict(mechanism.abduct(image.to(dtype), given, UNITS, "x"), given)
+    assert found.dtype == dtype
+
+
+@pytest.mark.parametrize(("by", "relative"), [("reading", True), ("omega", False)])
+def test_readers_read_in_full_precision_where_the_denoiser_does_not(by, relative, rows):
+    image, parents = rows
+    given = {name: value.float() if value.is_floating_point() else value for name, value in parents.items()}
+    found = []
+
+    def reader(image):
+        weight = torch.full((64, 1), 400.0 / 64)
+        found.append((image.flatten(1) @ weight)[:, 0])
+        return found[-1]
+
+    mechanism = built(solver="2m", precision="bfloat16").float()
+    mechanism = mechanism.steer({"a": reader}, by, {"a": 0.1}, relative)
+    mechanism.predict(mechanism.abduct(image.float(), given, UNITS, "x"), given)
+    assert len(found) > 2
+    assert {read.dtype for read in found} == {torch.float32}
