@@ -62,8 +62,9 @@ class Diffusion(ImageMechanism):
 
     Noise sites: "u", the image-shaped noise of the highest level; "e", that of the lowest; "w", the second image of a
     reversible solver; "r", the residuals of replay, one image per level; "c", the factual condition, where guidance
-    refers to it; "h.<parent>", by how much a reader of the factual image is off, where readers steer; "o", the observed
-    image, "n" and "m", noisy ones on its trajectory and the clean ones they mean, where `edit` keeps the rest.
+    refers to it; "h.<parent>", by how much a reader of the factual image is off, or its class, where readers steer;
+    "o", the observed image, "n" and "m", noisy ones on its trajectory and the clean ones they mean, where `edit` keeps
+    the rest.
 
     Args:
         widths: channels of the UNet at each resolution.

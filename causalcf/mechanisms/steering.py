@@ -60,6 +60,12 @@ class Steering:
         unknown = [name for name in (*readers, *allowed, *names) if name not in parents]
         if unknown:
             raise ValueError(f"steer: {unknown[0]} is no parent of this image; it has {', '.join(parents)}")
+        unread = [name for name in (*allowed, *names) if name not in readers]
+        if unread:
+            raise ValueError(
+                f"steer: no reader reads {unread[0]}; give one, {{{unread[0]!r}: reader}}, or leave it out of "
+                "tolerance and relative"
+            )
         classes = frozenset(name for name in readers if not isinstance(parents[name], Continuous))
         if by == "reading" and classes:
             raise ValueError(
@@ -77,13 +83,13 @@ class Steering:
         return cls(found, classes, by, allowed, chosen, between)
 
     def offsets(self, image: Tensor, parents: Parents) -> Noise:
-        """By how much each reading of the factual image is off, where readings are relative, and its classes."""
+        """By how much each reading of the factual image is off, where readings are relative, and its own classes."""
         found: Noise = {}
         if self.by != "omega":
             names = [name for name in self._numbers if name in self.relative]
             found |= {f"h.{name}": read(name, self.readers[name], image) - parents[name] for name in names}
         if self.by == "both":
-            found |= {f"h.{name}": self.readers[name](image) for name in sorted(self.classes)}
+            found |= {f"h.{name}": parents[name] for name in sorted(self.classes)}
         return found
 
     @property

@@ -113,6 +113,8 @@ def detached(image):
         (({"a": brightness}, "omega", {"a": -1.0}), "expected a tolerance >= 0 for a, got -1.0"),
         (({"a": brightness}, "both", {"zzz": 1.0}), "zzz is no parent of this image; it has a, b, k"),
         (({"a": brightness}, "reading", None, ["z"]), "z is no parent of this image"),
+        (({"a": brightness}, "reading", None, ["b"]), "no reader reads b; give one, .'b': reader., or leave it out"),
+        (({"a": brightness}, "reading", {"k": 1.0}), "no reader reads k; give one"),
         (
             ({"a": brightness}, "reading", None, True, (300.0, 400.0)),
             r"expected between to hold the signal to noise of a level at least, got .300.0, 400.0.; the levels of",
@@ -267,3 +269,15 @@ def test_readers_read_in_full_precision_where_the_denoiser_does_not(by, relative
     mechanism.predict(mechanism.abduct(image.float(), given, UNITS, "x"), given)
     assert len(found) > 2
     assert {read.dtype for read in found} == {torch.float32}
+
+
+def test_a_class_that_is_not_to_change_asks_for_no_scale_however_it_is_read(rows):
+    image, parents = rows
+    made = built(solver="2m").steer({"k": lambda image: torch.zeros(len(image), dtype=torch.int64)}, "both")
+    noise = made.abduct(image, parents, UNITS, "x")
+    assert torch.equal(noise["h.k"], parents["k"])
+    plain = built(solver="2m")
+    expected = plain.predict(plain.abduct(image, parents, UNITS, "x"), parents)
+    torch.testing.assert_close(made.predict(noise, parents), expected)
+    scaled = made._guidance(noise, {**parents, "k": torch.tensor([0, 2, 2, 1])})
+    assert scaled.wanted.tolist() == [False, True, False, True]
