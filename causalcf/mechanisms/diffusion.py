@@ -25,7 +25,7 @@ from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recip
 from causalcf.mechanisms.image import ImageMechanism
 from causalcf.mechanisms.steering import By, Steering
 from causalcf.networks.unet import ConditionalUNet
-from causalcf.numbers import finite, number, whole
+from causalcf.numbers import finite, number, truth, whole
 from causalcf.units import Units
 
 RECIPE = Recipe(
@@ -151,13 +151,14 @@ class Diffusion(ImageMechanism):
                 "factual image; leave one of the two out"
             )
         finite(kind, -math.inf, omega=omega)
-        finite(kind, 0, tolerance=tolerance)
+        finite(kind, 0, tolerance=tolerance, null_probability=null_probability)
         whole(kind, 0, refine=refine)
+        truth(kind, attention=attention, replay=replay, compiled=compiled)
         if edit is not None and not (number(edit) and 0 < edit < 1):
             raise ValueError(f"{kind}: expected 0 < edit < 1, or None to let all pixels change, got {edit!r}")
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f"{kind}: expected precision 'float32' or 'bfloat16', got {precision!r}")
-        if not 0 <= null_probability < 1:
+        if null_probability >= 1:
             raise ValueError(f"{kind}: expected 0 <= null_probability < 1, got {null_probability}")
         if omega != 1 and null_probability == 0 and reference == "null":
             raise ValueError(
