@@ -166,6 +166,11 @@ class Diffusion(ImageMechanism):
                 "set null_probability=0.1 and train again, or omega=1"
             )
         FixedPoint(passes, tolerance)
+        if steps == 1 and solver in ("bidirectional ddim", "belm"):
+            raise ValueError(
+                f"{kind}: solver={solver!r} keeps the image next to the noise, which with steps=1 is the factual one, "
+                "and nothing would change; give steps=2 or more"
+            )
         Schedule(schedule).levels(steps, spacing, bottom=lowest)
         self.widths, self.blocks, self.attention, self.patch = tuple(widths), blocks, attention, patch
         self.refine, self.lowest = refine, lowest

@@ -154,6 +154,12 @@ def test_a_reading_that_is_not_finite_names_its_reader(by, relative, rows):
         (M.SpatialDiffusion, {"replay": "no"}, "SpatialDiffusion: expected replay to be True or False, got 'no'"),
         (M.SpatialDiffusion, {"attention": 1}, "expected attention to be True or False, got 1"),
         (M.SpatialDiffusion, {"null_probability": "0.1"}, "expected a finite null_probability >= 0, got '0.1'"),
+        (
+            M.SpatialDiffusion,
+            {"steps": 1, "solver": "belm"},
+            "'belm' keeps .* nothing would change; give steps=2 or more",
+        ),
+        (M.SpatialDiffusion, {"steps": 1, "solver": "bidirectional ddim"}, "nothing would change; give steps=2"),
         (M.SpatialDiffusion, {"steps": 2.5}, "steps=2.5 do not fit .* use 1 to 999 whole steps"),
         (M.SpatialDiffusion, {"reference": "factual", "inversion": "guided"}, "leave one of the two out"),
         (M.SemanticDiffusion, {"kl_weight": float("nan")}, "expected a finite kl_weight >= 0, got nan"),
