@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from inspect import signature
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -135,14 +136,21 @@ class Mechanism(nn.Module, ABC):
         """The same fitted mechanism with other options, which are validated; weights are shared.
 
         Args:
-            kind: another class that can hold these weights, for example `DynamicDiffusion` for a `SemanticDiffusion`.
+            kind: another class that can hold these weights, for example `DynamicDiffusion` for a `SemanticDiffusion`,
+                or back, without the options that it does not have.
             options: what to change; anything that decides the shape of the weights cannot be.
 
         Raises:
+            TypeError: a kind that is no mechanism.
             ValueError: an option that does not exist, is out of range, or asks for other weights.
         """
-        kind = kind or type(self)
-        own = self.config()
+        given: Any = kind or type(self)
+        if not (isinstance(given, type) and issubclass(given, Mechanism)):
+            raise TypeError(f"but: expected kind to be a class of mechanisms, such as mechanisms.Flow, got {given!r}")
+        kind, own = given, self.config()
+        if kind is not type(self):
+            taken = {name for part in kind.__mro__ for name in signature(part.__init__).parameters}
+            own = {name: value for name, value in own.items() if name in taken}
         for name in sorted(self.trained & options.keys()):
             if self.fitted and options[name] != own.get(name):
                 raise ValueError(

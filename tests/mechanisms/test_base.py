@@ -29,3 +29,31 @@ def test_numbers_that_fitting_would_overwrite_are_refused():
     fitted.fitted = True
     with pytest.raises(ValueError, match="are of a mechanism that is known"):
         fitted.but(scale=2.0)
+
+
+def test_weights_go_to_another_class_and_back():
+    image, parents = cf.Image(1, 8, 8), {"a": cf.Continuous()}
+    semantic = M.SemanticDiffusion(widths=(8, 8), steps=4, latent=3, solver="2m").build(image, parents).eval()
+    aligned = semantic.but(M.DynamicDiffusion, solver="ddim", omega=2.0, rate=0.1)
+    again = aligned.but(M.SemanticDiffusion, solver="2m", omega=1.0)
+    assert (type(again), again.config()) == (M.SemanticDiffusion, semantic.config())
+    assert again.network.null.data_ptr() == semantic.network.null.data_ptr()
+    with pytest.raises(ValueError, match="SpatialDiffusion would need other weights than those of this Semantic"):
+        semantic.but(M.SpatialDiffusion)
+    with pytest.raises(ValueError, match="unexpected keyword argument 'rate'"):
+        aligned.but(M.SemanticDiffusion, rate=0.2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("ddim", r"a: using\(\) takes options, a={\"bins\": 9}, or a mechanism, got 'ddim'"),
+        (None, r"a: using\(\) takes options, .* got None"),
+        (M.Flow, r"a: using\(\) takes options, .* got <class .*Flow'>"),
+        ({"kind": "Flow"}, "a: but: expected kind to be a class of mechanisms, such as mechanisms.Flow, got 'Flow'"),
+    ],
+)
+def test_what_is_neither_options_nor_a_mechanism_is_refused(change, message):
+    scm = cf.SCM(cf.CausalGraph([], a=cf.Continuous()), {"a": M.Gaussian(weights={})})
+    with pytest.raises(TypeError, match=message):
+        scm.using(a=change)
