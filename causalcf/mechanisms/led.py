@@ -26,7 +26,7 @@ from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
 from causalcf.networks.projector import LEVELS, Projector
-from causalcf.networks.unet import GROUPS
+from causalcf.networks.sides import GROUPS, even
 from causalcf.numbers import finite, number
 from causalcf.rows import spread
 from causalcf.units import Units
@@ -44,10 +44,6 @@ SCALES: dict[str, type[Balanced | Empirical | Ancestral | Constant]] = {
 
 SETTLING = 512  # training rows behind the projector's spreads
 TOLD = ("parents", "both")  # of what leads, that by which the generator is told the parents
-
-
-def _wide(width: object) -> bool:
-    return isinstance(width, int) and width > 0 and width % GROUPS == 0
 
 
 class LedDiffusion(Diffusion):
@@ -99,7 +95,7 @@ class LedDiffusion(Diffusion):
                     f"{kind}: {name}={value!r} is of a generator that is told the parents, by='parents' or 'both', and "
                     f"by={by!r} tells it nothing; take {name}={default!r}"
                 )
-        if not (isinstance(projector, Sequence) and projector and all(map(_wide, projector))):
+        if not (isinstance(projector, Sequence) and projector and all(map(even, projector))):
             raise ValueError(
                 f"{kind}: expected projector to be one or more widths that {GROUPS} divides, for example (32, 64, 64), "
                 f"got {projector!r}"

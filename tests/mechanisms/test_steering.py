@@ -179,6 +179,9 @@ def test_options_without_a_meaning_are_refused(kind, options, message):
         (M.SpatialDiffusion, {"blocks": 0}, "UNet: expected a whole number blocks >= 1, got 0"),
         (M.VAE, {"widths": ()}, "VAE: expected widths of at least one resolution"),
         (M.HVAE, {"widths": ()}, "HVAE: expected widths of at least one resolution"),
+        (M.VAE, {"widths": (32, 20)}, r"VAE: expected widths that 8 divides, got \(32, 20\); give \(32, 64\)"),
+        (M.VAE, {"widths": (-8, 8)}, r"VAE: expected widths that 8 divides, got \(-8, 8\)"),
+        (M.HVAE, {"widths": (12, 16)}, r"HVAE: expected widths that 8 divides, got \(12, 16\)"),
     ],
 )
 def test_networks_that_cannot_be_made_are_refused(kind, options, message):
