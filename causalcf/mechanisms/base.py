@@ -128,7 +128,7 @@ class Mechanism(nn.Module, ABC):
         """Make the networks anew, with weights that `seed` decides."""
         device, dtype = self.device, self.dtype
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs as well
             self._build()
         self.to(device, dtype)
 

@@ -57,3 +57,15 @@ def test_what_is_neither_options_nor_a_mechanism_is_refused(change, message):
     scm = cf.SCM(cf.CausalGraph([], a=cf.Continuous()), {"a": M.Gaussian(weights={})})
     with pytest.raises(TypeError, match=message):
         scm.using(a=change)
+
+
+def test_first_weights_are_of_their_seed_and_touch_no_other_generator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("reseeded the GPUs"))
+    flow = M.Flow().build(cf.Continuous(), {"a": cf.Continuous()})
+    before, found = torch.get_rng_state(), []
+    for seed in (1, 2, 1):
+        flow.initialise(seed)
+        found.append(flow.affine[0].weight.clone())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[1])
