@@ -1,4 +1,4 @@
-"""Numbers among options, checked where they enter."""
+"""Numbers and switches among options, checked where they enter."""
 
 from __future__ import annotations
 
@@ -30,3 +30,10 @@ def finite(kind: str, least: float, **options: object) -> None:
         if not (number(value) and math.isfinite(value) and value >= least):
             bound = f" >= {least:g}" if math.isfinite(least) else ""
             raise ValueError(f"{kind}: expected a finite {name}{bound}, got {value!r}")
+
+
+def truth(kind: str, **options: object) -> None:
+    """Raise a ValueError where an option is neither True nor False: "no" would count as yes."""
+    for name, value in options.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{kind}: expected {name} to be True or False, got {value!r}")

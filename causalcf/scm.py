@@ -267,10 +267,12 @@ class SCM(nn.Module):
         self.graph.require(*mechanisms)
         nodes = self.mechanisms
         for name, change in mechanisms.items():
+            if not isinstance(change, Mechanism | Mapping):
+                raise TypeError(f'{name}: using() takes options, {name}={{"bins": 9}}, or a mechanism, got {change!r}')
             try:
                 nodes[name] = change if isinstance(change, Mechanism) else nodes[name].but(**change)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{name}: {error}") from None
             wanted = {parent: self.graph[parent] for parent in self.graph.parents(name)}
             if not nodes[name].built or (nodes[name].variable, nodes[name].parents) != (self.graph[name], wanted):
                 raise ValueError(_misplaced(name, nodes[name], self.graph[name], wanted))

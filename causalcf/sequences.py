@@ -32,12 +32,15 @@ def sequence(
     Example:
         `observed, thick, upright = cf.sequence(scm, rows, [do(thickness=4.0), do(slant=0.0)])`
     """
-    if isinstance(plan, Do) or not plan:
+    steps = [] if isinstance(plan, Do) else list(plan or ())
+    if not steps:
         raise ValueError("sequence: expected at least one intervention in a list, for example [do(a=1.0), do(b=2.0)]")
-    worlds = [scm.observe(rows, seed)]
-    for place, step in enumerate(plan):
+    for place, step in enumerate(steps):
         if not isinstance(step, Do):
             raise TypeError(f"sequence: step {place + 1} is a {type(step).__name__}; write it as do(name=value)")
+        scm.graph.require(*step)  # before anything is abducted
+    worlds = [scm.observe(rows, seed)]
+    for place, step in enumerate(steps):
         current = scm.observe(worlds[-1].values(), seed) if reabduct and place else worlds[-1]
         worlds.append(current.do(step))
     return worlds

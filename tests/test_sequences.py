@@ -47,8 +47,14 @@ def test_units_keep_their_names(scm, rows):
 
 
 def test_a_plan_that_is_none_is_refused(scm, rows):
-    for plan in ([], do(a=1.0)):
+    for plan in ([], do(a=1.0), None, iter([])):
         with pytest.raises(ValueError, match="expected at least one intervention in a list"):
             cf.sequence(scm, rows, plan)
     with pytest.raises(TypeError, match="step 2 is a dict; write it as do"):
         cf.sequence(scm, rows, [do(a=1.0), {"b": 1.0}])
+
+
+def test_a_plan_with_an_unknown_variable_is_refused_before_anything_is_abducted(scm, rows, monkeypatch):
+    monkeypatch.setattr(M.Gaussian, "abduct", lambda *_: pytest.fail("abducted"))
+    with pytest.raises(ValueError, match="unknown variable 'q'; the graph has a, b, c"):
+        cf.sequence(scm, rows, [do(a=1.0), do(b=2.0), do(q=3.0)], reabduct=True)

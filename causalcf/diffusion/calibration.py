@@ -11,7 +11,7 @@ from torch import Tensor
 
 from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import ClassifierFree, Guidance, Step
-from causalcf.diffusion.readers import Reader, Target, finite, missed
+from causalcf.diffusion.readers import Reader, Target, missed, read
 
 OMEGAS = (1.0, 1.25, 1.5, 2.0, 3.0)
 
@@ -75,9 +75,9 @@ class Calibrated(Guidance):
 
     def _miss(self, clean: Images) -> Float[Tensor, " batch"]:
         """The largest miss of a reading, in tolerances."""
-        image = ((clean + 1) / 2).clamp(0, 1)
+        image = ((clean + 1) / 2).clamp(0, 1).to(self.free.null.dtype)
         parts = [
-            missed(finite(name, reader(image)), self.targets[name]).abs() / max(self.tolerance[name], 1e-12)
+            missed(read(name, reader, image), self.targets[name]).abs() / max(self.tolerance[name], 1e-12)
             for name, reader in self.readers.items()
         ]
         return torch.stack([part.double() for part in parts]).amax(0)

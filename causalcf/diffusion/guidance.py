@@ -76,6 +76,10 @@ class Sum(Guidance):
     def through(self) -> bool:  # noqa: D102
         return any(part.through for part in self.parts)
 
+    @property
+    def remedy(self) -> str:  # noqa: D102
+        return " and ".join(part.remedy for part in self.parts if not isinstance(part, NoGuidance))
+
     def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:  # noqa: D102
         return tuple(branch for part in self.parts for branch in part.branches(condition, k))
 
@@ -164,9 +168,7 @@ def finite(e: Images, k: int, denoiser: Denoiser, guidance: Guidance) -> Images:
         if isinstance(guidance, NoGuidance):
             remedy = "the parents of this row may lie far outside the training rows, or precision is too low"
         else:
-            parts = guidance.parts if isinstance(guidance, Sum) else (guidance,)
-            asked = " and ".join(part.remedy for part in parts if not isinstance(part, NoGuidance))
-            remedy = f"{asked}, or take more steps"
+            remedy = f"{guidance.remedy}, or take more steps"
         raise FloatingPointError(
             f"the step from level {k} of {denoiser.levels.steps} is not finite (row {row} of {len(e)}); {remedy}"
         )

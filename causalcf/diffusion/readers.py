@@ -41,17 +41,19 @@ def missed(read: Tensor, target: Tensor) -> Float[Tensor, " batch"]:
     return (read != target).double()
 
 
-def finite(name: str, read: Tensor) -> Tensor:
-    """What was read.
+def read(name: str, reader: Reader, image: Tensor) -> Tensor:
+    """What a reader says of images, in full precision: bfloat16 has three digits, and is for the denoiser.
 
     Raises:
         FloatingPointError: a row is NaN or infinite.
     """
-    if not read.isfinite().all():
+    with torch.autocast(image.device.type, enabled=False):
+        found = reader(image)
+    if not found.isfinite().all():
         raise FloatingPointError(
             f"the reader of {name} is not finite on an image of this trajectory; leave it out, or lower omega"
         )
-    return read
+    return found
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,14 @@ class Reading(Guidance):
         targets: attribute -> the values to read, shape `(B,)`.
         between: the least and the largest signal to noise, `alpha / sigma`, at which images are read.
         share: how much of the change is made at one level.
+        dtype: of the images that readers see.
     """
 
     readers: Mapping[str, Reader]
     targets: Mapping[str, Target]
     between: tuple[float, float] = BETWEEN
     share: float = 1.0
+    dtype: torch.dtype = torch.float32
 
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         alpha, sigma = step.levels.alpha[step.k].item(), step.levels.sigma[step.k].item()
@@ -87,13 +91,13 @@ class Reading(Guidance):
         """`J^T (J J^T)^{-1} (h(x0) - target)`, row by row."""
         slopes, off = [], []
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = clean.float().clone().requires_grad_()
+            leaf = clean.to(self.dtype).clone().requires_grad_()
             image = (leaf + 1) / 2
             for name, reader in self.readers.items():
-                read = finite(name, reader(image))
-                (slope,) = torch.autograd.grad(read.sum(), leaf, retain_graph=True)
+                found = read(name, reader, image)
+                (slope,) = torch.autograd.grad(found.sum(), leaf, retain_graph=True)
                 slopes.append(slope.flatten(1))
-                off.append(missed(read.detach(), self.targets[name]))
+                off.append(missed(found.detach(), self.targets[name]))
         jacobian, miss = torch.stack(slopes, 1).double(), torch.stack(off, 1).double()
         gram = jacobian @ jacobian.mT
         ridge = 1e-6 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)

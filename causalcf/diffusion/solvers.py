@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from causalcf import numbers
 from causalcf.diffusion.denoiser import Images
 from causalcf.diffusion.guidance import Model
 from causalcf.diffusion.schedule import Levels
@@ -92,8 +93,8 @@ class FixedPoint(Inversion):
     tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
-        if self.passes < 1 or self.tolerance < 0:
-            raise ValueError(f"FixedPoint: expected passes >= 1 and tolerance >= 0, got {self}")
+        numbers.whole("FixedPoint", 1, passes=self.passes)
+        numbers.finite("FixedPoint", 0, tolerance=self.tolerance)
 
     def __call__(self, model: Model, x: Images, k: int, levels: Levels) -> Images:  # noqa: D102
         y = x.clone()

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from inspect import signature
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -127,7 +128,7 @@ class Mechanism(nn.Module, ABC):
         """Make the networks anew, with weights that `seed` decides."""
         device, dtype = self.device, self.dtype
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs as well
             self._build()
         self.to(device, dtype)
 
@@ -135,14 +136,21 @@ class Mechanism(nn.Module, ABC):
         """The same fitted mechanism with other options, which are validated; weights are shared.
 
         Args:
-            kind: another class that can hold these weights, for example `DynamicDiffusion` for a `SemanticDiffusion`.
+            kind: another class that can hold these weights, for example `DynamicDiffusion` for a `SemanticDiffusion`,
+                or back, without the options that it does not have.
             options: what to change; anything that decides the shape of the weights cannot be.
 
         Raises:
+            TypeError: a kind that is no mechanism.
             ValueError: an option that does not exist, is out of range, or asks for other weights.
         """
-        kind = kind or type(self)
-        own = self.config()
+        given: Any = kind or type(self)
+        if not (isinstance(given, type) and issubclass(given, Mechanism)):
+            raise TypeError(f"but: expected kind to be a class of mechanisms, such as mechanisms.Flow, got {given!r}")
+        kind, own = given, self.config()
+        if kind is not type(self):
+            taken = {name for part in kind.__mro__ for name in signature(part.__init__).parameters}
+            own = {name: value for name, value in own.items() if name in taken}
         for name in sorted(self.trained & options.keys()):
             if self.fitted and options[name] != own.get(name):
                 raise ValueError(
@@ -154,6 +162,8 @@ class Mechanism(nn.Module, ABC):
         except TypeError as error:
             raise ValueError(f"{kind.__name__}: {error}") from None
         made.to(self.device, self.dtype)
+        if made.known:  # its options say everything
+            return made.train(self.training)
         try:
             made.load_state_dict(self.state_dict(), assign=True)
         except RuntimeError as error:

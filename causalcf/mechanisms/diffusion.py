@@ -25,7 +25,7 @@ from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recip
 from causalcf.mechanisms.image import ImageMechanism
 from causalcf.mechanisms.steering import By, Steering
 from causalcf.networks.unet import ConditionalUNet
-from causalcf.numbers import finite, number, whole
+from causalcf.numbers import finite, number, truth, whole
 from causalcf.units import Units
 
 RECIPE = Recipe(
@@ -62,8 +62,9 @@ class Diffusion(ImageMechanism):
 
     Noise sites: "u", the image-shaped noise of the highest level; "e", that of the lowest; "w", the second image of a
     reversible solver; "r", the residuals of replay, one image per level; "c", the factual condition, where guidance
-    refers to it; "h.<parent>", by how much a reader of the factual image is off, where readers steer; "o", the observed
-    image, "n" and "m", noisy ones on its trajectory and the clean ones they mean, where `edit` keeps the rest.
+    refers to it; "h.<parent>", by how much a reader of the factual image is off, or its class, where readers steer;
+    "o", the observed image, "n" and "m", noisy ones on its trajectory and the clean ones they mean, where `edit` keeps
+    the rest.
 
     Args:
         widths: channels of the UNet at each resolution.
@@ -150,13 +151,14 @@ class Diffusion(ImageMechanism):
                 "factual image; leave one of the two out"
             )
         finite(kind, -math.inf, omega=omega)
-        finite(kind, 0, tolerance=tolerance)
+        finite(kind, 0, tolerance=tolerance, null_probability=null_probability)
         whole(kind, 0, refine=refine)
+        truth(kind, attention=attention, replay=replay, compiled=compiled)
         if edit is not None and not (number(edit) and 0 < edit < 1):
             raise ValueError(f"{kind}: expected 0 < edit < 1, or None to let all pixels change, got {edit!r}")
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f"{kind}: expected precision 'float32' or 'bfloat16', got {precision!r}")
-        if not 0 <= null_probability < 1:
+        if null_probability >= 1:
             raise ValueError(f"{kind}: expected 0 <= null_probability < 1, got {null_probability}")
         if omega != 1 and null_probability == 0 and reference == "null":
             raise ValueError(
@@ -164,6 +166,11 @@ class Diffusion(ImageMechanism):
                 "set null_probability=0.1 and train again, or omega=1"
             )
         FixedPoint(passes, tolerance)
+        if steps == 1 and solver in ("bidirectional ddim", "belm"):
+            raise ValueError(
+                f"{kind}: solver={solver!r} keeps the image next to the noise, which with steps=1 is the factual one, "
+                "and nothing would change; give steps=2 or more"
+            )
         Schedule(schedule).levels(steps, spacing, bottom=lowest)
         self.widths, self.blocks, self.attention, self.patch = tuple(widths), blocks, attention, patch
         self.refine, self.lowest = refine, lowest
@@ -287,10 +294,11 @@ class Diffusion(ImageMechanism):
     def but(self, kind: type[Mechanism] | None = None, **options: Any) -> Mechanism:
         """As every mechanism's; readers go on steering."""
         made = super().but(kind, **options)
-        if self.steering.readers and isinstance(made, Diffusion):
-            own = self.steering
-            return made.steer(own.readers, own.by, own.tolerance, own.relative, own.between)
-        return made
+        return self._steered(made) if isinstance(made, Diffusion) else made
+
+    def _steered(self, made: Any) -> Any:
+        own = self.steering
+        return made.steer(own.readers, own.by, own.tolerance, own.relative, own.between) if own.readers else made
 
     def _guidance(self, noise: Noise, parents: Parents | None = None) -> Guidance:
         plain = self._unsteered(noise)

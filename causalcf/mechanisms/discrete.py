@@ -37,14 +37,12 @@ class _GumbelMax(Mechanism):
         recipe: Recipe | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        given = probabilities or ()  # compared so that nan fails
-        if probabilities is not None and not (all(p >= 0 for p in given) and abs(sum(given) - 1) <= 1e-6):
+        given = None if probabilities is None else [float(p) for p in probabilities]
+        if given is not None and not (all(p >= 0 for p in given) and abs(sum(given) - 1) <= 1e-6):  # nan fails
             raise ValueError(
-                f"{type(self).__name__}: expected probabilities that are not negative and sum to 1, "
-                f"got {list(probabilities)}"
+                f"{type(self).__name__}: expected probabilities that are not negative and sum to 1, got {given}"
             )
-        self.hidden = tuple(hidden)
-        self.probabilities = None if probabilities is None else [float(p) for p in probabilities]
+        self.hidden, self.probabilities = tuple(hidden), given
         self.recipe = as_recipe(recipe, Recipe(steps=1000, batch=512, learning_rate=1e-2))
 
     def config(self) -> dict[str, Any]:

@@ -58,7 +58,9 @@ class Support(Transform):
         return constraints.real if high is None else constraints.less_than(high)
 
     def _call(self, x: Tensor) -> Tensor:
-        return cast("Tensor", self.parts(x))
+        y = cast("Tensor", self.parts(x))
+        low, high = self.variable.lower, self.variable.upper
+        return y if low is None or high is None else y.clamp(low, high)  # the affine map may round beyond
 
     def _inverse(self, y: Tensor) -> Tensor:
         return cast("Tensor", self.parts.inv(self.inside(y))) if self.parts.parts else y

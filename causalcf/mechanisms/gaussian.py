@@ -58,6 +58,11 @@ class Gaussian(Mechanism):
             raise ValueError("Gaussian: give either hidden layers to fit or weights that are known, not both")
         if not 0 < scale < math.inf:
             raise ValueError(f"Gaussian: expected a finite scale > 0, got {scale}")
+        if weights is None and (bias, scale) != (0.0, 1.0):
+            raise ValueError(
+                f"Gaussian: bias={bias} and scale={scale} are of a mechanism that is known, and fitting overwrites "
+                "them; give weights={parent: ...} with them, {} without parents, or leave them out"
+            )
         known = None if weights is None else {name: float(weight) for name, weight in weights.items()}
         finite("Gaussian", -math.inf, bias=float(bias), **{f"weight of {name}": w for name, w in (known or {}).items()})
         self.hidden, self.weights = tuple(hidden), known

@@ -26,7 +26,7 @@ from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.diffusion import Diffusion
 from causalcf.networks.projector import LEVELS, Projector
-from causalcf.networks.unet import GROUPS
+from causalcf.networks.sides import GROUPS, even
 from causalcf.numbers import finite, number
 from causalcf.rows import spread
 from causalcf.units import Units
@@ -44,10 +44,6 @@ SCALES: dict[str, type[Balanced | Empirical | Ancestral | Constant]] = {
 
 SETTLING = 512  # training rows behind the projector's spreads
 TOLD = ("parents", "both")  # of what leads, that by which the generator is told the parents
-
-
-def _wide(width: object) -> bool:
-    return isinstance(width, int) and width > 0 and width % GROUPS == 0
 
 
 class LedDiffusion(Diffusion):
@@ -99,7 +95,7 @@ class LedDiffusion(Diffusion):
                     f"{kind}: {name}={value!r} is of a generator that is told the parents, by='parents' or 'both', and "
                     f"by={by!r} tells it nothing; take {name}={default!r}"
                 )
-        if not (isinstance(projector, Sequence) and projector and all(map(_wide, projector))):
+        if not (isinstance(projector, Sequence) and projector and all(map(even, projector))):
             raise ValueError(
                 f"{kind}: expected projector to be one or more widths that {GROUPS} divides, for example (32, 64, 64), "
                 f"got {projector!r}"
@@ -161,11 +157,17 @@ class LedDiffusion(Diffusion):
         """Whether the generator is told the parents."""
         return self.by in TOLD
 
+    @property
+    def scalable(self) -> bool:  # noqa: D102
+        return self.told and super().scalable
+
     def _nothing(self, rows: int) -> Tensor:
         return self.network.null.expand(rows, -1)
 
     def leading(self, generator: Diffusion) -> Self:
         """The same leader before another generator: what reads noisy images can lead any denoiser of them.
+
+        Readers go on steering.
 
         Args:
             generator: fitted to the same images, on the same schedule, and either to the same parents, with a null
@@ -190,7 +192,7 @@ class LedDiffusion(Diffusion):
                 shared[name] = torch.zeros_like(made.state_dict()[name])
         made.load_state_dict({**own, **shared}, assign=True)
         made.fitted = True
-        return made.train(self.training)
+        return self._steered(made.train(self.training))
 
     def _check(self, generator: object) -> None:
         """Raise if this cannot lead that generator."""

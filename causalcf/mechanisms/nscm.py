@@ -16,7 +16,7 @@ from causalcf.mechanisms import structure as structures
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.led import Form, LedDiffusion
 from causalcf.networks.projector import Equations
-from causalcf.numbers import finite, whole
+from causalcf.numbers import finite, truth, whole
 from causalcf.variables import Categorical
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,7 @@ class NSCMDiffusion(LedDiffusion):
         whole("NSCMDiffusion", 0, probes=probes)
         whole("NSCMDiffusion", 1, hidden=hidden)
         self.structure: structures.Structure = structures.given("NSCMDiffusion", structure)
-        if not isinstance(direct, bool):
-            raise ValueError(f"NSCMDiffusion: expected direct to be True or False, got {direct!r}")
+        truth("NSCMDiffusion", direct=direct)
         self.probes, self.hidden, self.sparsity = probes, hidden, sparsity
         self.direct = direct
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from causalcf.diffusion.calibration import OMEGAS, Calibrated
 from causalcf.diffusion.guidance import ClassifierFree, Guidance
-from causalcf.diffusion.readers import BETWEEN, Reader, Reading, finite
+from causalcf.diffusion.readers import BETWEEN, Reader, Reading, read
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.trials import tried
 from causalcf.variables import Continuous, Variable
@@ -60,6 +60,12 @@ class Steering:
         unknown = [name for name in (*readers, *allowed, *names) if name not in parents]
         if unknown:
             raise ValueError(f"steer: {unknown[0]} is no parent of this image; it has {', '.join(parents)}")
+        unread = [name for name in (*allowed, *names) if name not in readers]
+        if unread:
+            raise ValueError(
+                f"steer: no reader reads {unread[0]}; give one, {{{unread[0]!r}: reader}}, or leave it out of "
+                "tolerance and relative"
+            )
         classes = frozenset(name for name in readers if not isinstance(parents[name], Continuous))
         if by == "reading" and classes:
             raise ValueError(
@@ -77,13 +83,13 @@ class Steering:
         return cls(found, classes, by, allowed, chosen, between)
 
     def offsets(self, image: Tensor, parents: Parents) -> Noise:
-        """By how much each reading of the factual image is off, where readings are relative, and its classes."""
+        """By how much each reading of the factual image is off, where readings are relative, and its own classes."""
         found: Noise = {}
         if self.by != "omega":
             names = [name for name in self._numbers if name in self.relative]
-            found |= {f"h.{name}": finite(name, self.readers[name](image)) - parents[name] for name in names}
+            found |= {f"h.{name}": read(name, self.readers[name], image) - parents[name] for name in names}
         if self.by == "both":
-            found |= {f"h.{name}": self.readers[name](image) for name in sorted(self.classes)}
+            found |= {f"h.{name}": parents[name] for name in sorted(self.classes)}
         return found
 
     @property
@@ -95,7 +101,8 @@ class Steering:
         if not self.readers:
             return plain
         targets = {name: parents[name] + noise.get(f"h.{name}", 0.0) for name in self._numbers}
-        reading = Reading({name: self.readers[name] for name in self._numbers}, targets, self.between)
+        readers = {name: self.readers[name] for name in self._numbers}
+        reading = Reading(readers, targets, self.between, dtype=free.null.dtype)
         if self.by == "reading":
             return plain + reading
         omegas = (free.scale, *(omega for omega in OMEGAS if omega > free.scale))

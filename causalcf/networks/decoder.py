@@ -24,7 +24,7 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: int, size: tuple[int, int], inputs: int, widths: Sequence[int] = (32, 64)) -> None:
         super().__init__()
-        height, width = coarsest("VAE", size, len(widths))
+        height, width = coarsest("VAE", size, widths)
         layers: list[nn.Module] = [
             nn.Linear(inputs, 128),
             nn.SiLU(),

@@ -44,7 +44,7 @@ class Ladder(nn.Module):
         finest: int,
     ) -> None:
         super().__init__()
-        height, width = coarsest("HVAE", size, len(widths))
+        height, width = coarsest("HVAE", size, widths)
         if not 0 <= finest < len(widths):
             raise ValueError(f"HVAE: expected 0 <= finest < {len(widths)}, got {finest}")
         self.blocks, self.latent = blocks, latent

@@ -11,10 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from causalcf.networks.refinement import Refinement
-from causalcf.networks.sides import coarsest
+from causalcf.networks.sides import GROUPS, coarsest
 from causalcf.numbers import whole
-
-GROUPS = 8  # of channels that are normalised together
 
 
 class ConditionalUNet(nn.Module):
@@ -49,9 +47,7 @@ class ConditionalUNet(nn.Module):
         refine: int = 0,
     ) -> None:
         super().__init__()
-        coarsest("UNet", size, len(widths), patch)
-        if any(not isinstance(width, int) or width < 1 or width % GROUPS for width in widths):
-            raise ValueError(f"UNet: expected widths that {GROUPS} divides, got {tuple(widths)}")
+        coarsest("UNet", size, widths, patch)
         whole("UNet", 1, blocks=blocks)
         width = 4 * widths[0]
         self.patch = patch

@@ -357,6 +357,11 @@ def test_numbers_that_are_known_are_numbers(make, message):
         make()
 
 
+@pytest.mark.parametrize("made", [np.array, torch.tensor, tuple])
+def test_probabilities_may_be_arrays(made):
+    assert M.Binary(probabilities=made([0.25, 0.75])).config()["probabilities"] == [0.25, 0.75]
+
+
 def test_weights_of_numpy_are_saved(tmp_path):
     graph = cf.CausalGraph("a -> b", a=cf.Continuous(), b=cf.Continuous())
     known = {"a": M.Gaussian(weights={}), "b": M.Gaussian(weights={"a": np.float32(2.0)}, scale=np.float32(0.5))}

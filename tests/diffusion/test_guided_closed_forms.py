@@ -7,6 +7,7 @@ import torch
 
 from causalcf.diffusion.alignment import aligned
 from causalcf.diffusion.guidance import Anchored, ClassifierFree, NoGuidance, guided
+from causalcf.diffusion.readers import Reading
 from causalcf.diffusion.replay import Replay, residuals
 from causalcf.diffusion.solvers import DDIM, FixedPoint, move
 from causalcf.diffusion.trajectory import generate, invert
@@ -130,3 +131,15 @@ def test_tokens_belong_to_their_levels(omega):
     generator = torch.Generator().manual_seed(0)
     orders = [torch.arange(20).flip(0), *(torch.randperm(20, generator=generator) for _ in range(10))]
     assert min(composition(tokens[:, order]) for order in orders) > 10 * own
+
+
+def test_guidances_added_to_a_sum_each_name_their_remedy():
+    linear = LinearModel()
+    denoiser = linear.denoiser(4)
+    reading = Reading({"mean": lambda image: image.flatten(1).mean(1)}, {"mean": torch.zeros(6)})
+    both = NoGuidance() + ClassifierFree(1e308, 1e9 * linear.null) + reading
+    with pytest.raises(
+        FloatingPointError,
+        match=r"; lower the scale of the guidance .ClassifierFree. and lower the scale of the guidance .Reading., or",
+    ):
+        guided(denoiser, linear.a, both)(1e9 * linear.x, 4, None)

@@ -20,6 +20,19 @@ def test_a_bound_far_from_zero_is_as_near_as_any(lower, upper, dtype):
     torch.testing.assert_close(support._call(unbounded), bounds, rtol=8 * torch.finfo(dtype).eps, atol=0)
 
 
+@pytest.mark.parametrize(("lower", "upper"), [(-5.93, -5.28), (4.78, 5.74), (-6.43, -6.32)])
+def test_noise_far_out_ends_at_a_bound_and_not_beyond(lower, upper):
+    variable = cf.Continuous(lower=lower, upper=upper)
+    far = torch.tensor([-1e3, -20.0, 20.0, 1e3])
+    found = Support(variable)._call(far)
+    torch.testing.assert_close(found, torch.tensor([lower, lower, upper, upper]))
+    variable.check("x", found)
+    scm = cf.SCM(cf.CausalGraph([], x=variable), {"x": M.Flow("affine")})
+    scm.mechanisms["x"].spread.fill_(50.0)
+    scm.mechanisms["x"].fitted = True
+    scm.observe(scm.sample(99))
+
+
 def test_values_at_a_bound_far_from_zero_are_fitted(tmp_path):
     age = (18.0 + 40.0 * torch.rand(200, generator=torch.Generator().manual_seed(0))).clamp_min(20.0) - 2.0
     assert age.min() == 18

@@ -113,6 +113,8 @@ def detached(image):
         (({"a": brightness}, "omega", {"a": -1.0}), "expected a tolerance >= 0 for a, got -1.0"),
         (({"a": brightness}, "both", {"zzz": 1.0}), "zzz is no parent of this image; it has a, b, k"),
         (({"a": brightness}, "reading", None, ["z"]), "z is no parent of this image"),
+        (({"a": brightness}, "reading", None, ["b"]), "no reader reads b; give one, .'b': reader., or leave it out"),
+        (({"a": brightness}, "reading", {"k": 1.0}), "no reader reads k; give one"),
         (
             ({"a": brightness}, "reading", None, True, (300.0, 400.0)),
             r"expected between to hold the signal to noise of a level at least, got .300.0, 400.0.; the levels of",
@@ -148,6 +150,16 @@ def test_a_reading_that_is_not_finite_names_its_reader(by, relative, rows):
         (M.SpatialDiffusion, {"omega": "2"}, "expected a finite omega, got '2'"),
         (M.SpatialDiffusion, {"tolerance": float("inf")}, "expected a finite tolerance >= 0, got inf"),
         (M.SpatialDiffusion, {"precision": "fp16"}, "expected precision 'float32' or 'bfloat16', got 'fp16'"),
+        (M.SpatialDiffusion, {"passes": 2.5}, "expected a whole number passes >= 1, got 2.5"),
+        (M.SpatialDiffusion, {"replay": "no"}, "SpatialDiffusion: expected replay to be True or False, got 'no'"),
+        (M.SpatialDiffusion, {"attention": 1}, "expected attention to be True or False, got 1"),
+        (M.SpatialDiffusion, {"null_probability": "0.1"}, "expected a finite null_probability >= 0, got '0.1'"),
+        (
+            M.SpatialDiffusion,
+            {"steps": 1, "solver": "belm"},
+            "'belm' keeps .* nothing would change; give steps=2 or more",
+        ),
+        (M.SpatialDiffusion, {"steps": 1, "solver": "bidirectional ddim"}, "nothing would change; give steps=2"),
         (M.SpatialDiffusion, {"steps": 2.5}, "steps=2.5 do not fit .* use 1 to 999 whole steps"),
         (M.SpatialDiffusion, {"reference": "factual", "inversion": "guided"}, "leave one of the two out"),
         (M.SemanticDiffusion, {"kl_weight": float("nan")}, "expected a finite kl_weight >= 0, got nan"),
@@ -167,6 +179,9 @@ def test_options_without_a_meaning_are_refused(kind, options, message):
         (M.SpatialDiffusion, {"blocks": 0}, "UNet: expected a whole number blocks >= 1, got 0"),
         (M.VAE, {"widths": ()}, "VAE: expected widths of at least one resolution"),
         (M.HVAE, {"widths": ()}, "HVAE: expected widths of at least one resolution"),
+        (M.VAE, {"widths": (32, 20)}, r"VAE: expected widths that 8 divides, got \(32, 20\); give \(32, 64\)"),
+        (M.VAE, {"widths": (-8, 8)}, r"VAE: expected widths that 8 divides, got \(-8, 8\)"),
+        (M.HVAE, {"widths": (12, 16)}, r"HVAE: expected widths that 8 divides, got \(12, 16\)"),
     ],
 )
 def test_networks_that_cannot_be_made_are_refused(kind, options, message):
@@ -217,3 +232,65 @@ def test_an_inverse_step_that_does_not_converge_is_told(rows, caplog):
     quiet.network.unet.conv_out.weight.data *= 0.01
     quiet.abduct(image, parents, UNITS, "x")
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("by", ["omega", "both"])
+def test_a_generator_that_is_told_nothing_has_no_scale_to_choose(by):
+    parents = {"a": cf.Continuous(), "b": cf.Continuous()}
+    options = {"structure": {}, "projector": (8,), "widths": (8, 8), "steps": 4}
+    made = M.NSCMDiffusion(**options).build(cf.Image(1, 8, 8), parents).double().eval()
+    with pytest.raises(ValueError, match=r"NSCMDiffusion: steer.by='.*'. chooses the scale .* take by='reading'"):
+        made.steer({"a": brightness}, by, {"a": 0.1})
+    assert made.steer({"a": brightness}).steering.readers
+    assert made.but(by="both").steer({"a": brightness}, by, {"a": 0.1}).steering.by == by
+
+
+def test_readers_go_on_steering_before_another_generator():
+    made = M.NSCMDiffusion(structure={}, projector=(8,), widths=(8, 8), steps=4)
+    made = made.build(cf.Image(1, 8, 8), {"a": cf.Continuous()}).double().eval()
+    generator = M.SpatialDiffusion(widths=(8, 8)).build(cf.Image(1, 8, 8), {"a": cf.Continuous()}).double().eval()
+    made.fitted = generator.fitted = True
+    led = made.steer({"a": brightness}, relative=False).leading(generator)
+    assert dict(led.steering.readers) == {"a": brightness}
+    assert not led.steering.relative
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("by", "relative"), [("reading", True), ("reading", False), ("omega", False)])
+def test_readers_see_images_of_the_dtype_that_they_were_tried_on(by, relative, dtype, rows):
+    image, parents = rows
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1), torch.nn.Flatten(0)).to(dtype)
+    mechanism = built(solver="2m").to(dtype).steer({"a": network}, by, {"a": 0.1}, relative)
+    given = {name: value.to(dtype) if value.is_floating_point() else value for name, value in parents.items()}
+    found = mechanism.predict(mechanism.abduct(image.to(dtype), given, UNITS, "x"), given)
+    assert found.dtype == dtype
+
+
+@pytest.mark.parametrize(("by", "relative"), [("reading", True), ("omega", False)])
+def test_readers_read_in_full_precision_where_the_denoiser_does_not(by, relative, rows):
+    image, parents = rows
+    given = {name: value.float() if value.is_floating_point() else value for name, value in parents.items()}
+    found = []
+
+    def reader(image):
+        weight = torch.full((64, 1), 400.0 / 64)
+        found.append((image.flatten(1) @ weight)[:, 0])
+        return found[-1]
+
+    mechanism = built(solver="2m", precision="bfloat16").float()
+    mechanism = mechanism.steer({"a": reader}, by, {"a": 0.1}, relative)
+    mechanism.predict(mechanism.abduct(image.float(), given, UNITS, "x"), given)
+    assert len(found) > 2
+    assert {read.dtype for read in found} == {torch.float32}
+
+
+def test_a_class_that_is_not_to_change_asks_for_no_scale_however_it_is_read(rows):
+    image, parents = rows
+    made = built(solver="2m").steer({"k": lambda image: torch.zeros(len(image), dtype=torch.int64)}, "both")
+    noise = made.abduct(image, parents, UNITS, "x")
+    assert torch.equal(noise["h.k"], parents["k"])
+    plain = built(solver="2m")
+    expected = plain.predict(plain.abduct(image, parents, UNITS, "x"), parents)
+    torch.testing.assert_close(made.predict(noise, parents), expected)
+    scaled = made._guidance(noise, {**parents, "k": torch.tensor([0, 2, 2, 1])})
+    assert scaled.wanted.tolist() == [False, True, False, True]
