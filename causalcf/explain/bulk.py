@@ -21,6 +21,7 @@ from causalcf.explain.generator import Generator
 from causalcf.explain.inputs import per_row, refuse_images, refuse_other
 from causalcf.explain.probe import alike, answers
 from causalcf.explain.queries import refuse_held
+from causalcf.graph import check_id
 from causalcf.rows import Dataset
 from causalcf.storage import write_text
 from causalcf.units import unit_ids
@@ -146,7 +147,7 @@ class _Images:
         if not isinstance(rows[self.node], Tensor):
             refuse_images(rows[self.node])
         aim = self.target if self.each is None else self.each[index]
-        return rows[self.node].to(self.device), aim, rows["id"].to(self.device)
+        return rows[self.node].to(self.device), aim, check_id(rows["id"]).to(self.device)
 
     def _refuse_without(self, rows: Mapping[str, Tensor], *names: str) -> None:
         missing = [name for name in names if name not in rows]

@@ -29,6 +29,7 @@ from causalcf.explain.inputs import (
 )
 from causalcf.explain.probe import refuse_misfit
 from causalcf.explain.queries import Query, decided, probability, refuse_held
+from causalcf.graph import check_id
 from causalcf.units import Units, unit_ids
 
 Parity = Literal["published"] | None
@@ -151,7 +152,7 @@ class Explainer(ABC):
         if locked is not None:
             refuse_locked(locked, images)
         refuse_held(torch.cat([query.predicted == query.target for query in queries]))
-        ids = unit_ids({"image": images}) if ids is None else ids
+        ids = unit_ids({"image": images}) if ids is None else check_id(ids, "ids")
         if len(ids) != len(images):
             raise ValueError(f"ids: expected one per row, {len(images)}, got {len(ids)}")
         parts, about = [], {"method": type(self).__name__, **self.options()}

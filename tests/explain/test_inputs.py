@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalcf.explain import LDCE, SCE, FastDiME, SmoothGrad, label
+from causalcf.explain import LDCE, SCE, FastDiME, SmoothGrad, explain_all, label
 from causalcf.explain.generators import Generator, from_scm
 from causalcf.explain.queries import Query, decided
 from causalcf.pretrained import load_pretrained
@@ -210,6 +210,24 @@ def test_locked_places_that_are_none(generator, classifier, images, change, mess
     for explainer in (SCE(steps=10), FastDiME(**FEW)):
         with pytest.raises((ValueError, TypeError), match=f"locked: .*{message}"):
             explainer.explain(classifier, generator, images, locked=change(shut))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ids: ids.int(), r"expected torch.int64, got torch.int32; write ids?.long\(\)"),
+        (lambda ids: ids.double(), "expected torch.int64, got torch.float64"),
+        (lambda ids: ids[:, None], r"expected shape \(B,\), got \(\d, 1\)"),
+        (lambda ids: ids.tolist(), "expected a tensor, got list"),
+    ],
+)
+def test_ids_that_are_none(generator, classifier, images, tmp_path, change, message):
+    ids = change(torch.arange(5))
+    with pytest.raises((ValueError, TypeError), match=f"ids: {message}"):
+        FastDiME(**FEW).explain(classifier, generator, images, ids=ids)
+    with pytest.raises((ValueError, TypeError), match=f"id: {message}"):
+        explain_all(FastDiME(**FEW), classifier, generator, {"image": images, "id": ids}, folder=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_generator_of_another_resolution_or_of_other_channels(classifier):
