@@ -83,7 +83,7 @@ def explain_all(
     plan = {
         "format": FORMAT,
         "explainer": {"method": type(explainer).__name__, **_lasting(explainer.options())},
-        "target": "one per row" if images.each is not None else target and int(target),
+        "target": "one per row" if images.each is not None else None if target is None else int(target),
         "answers": answers(explainer, classifier, generator, shown),
     }
     _refuse_other(path, json.loads(json.dumps(plan)))

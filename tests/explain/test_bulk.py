@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -208,6 +209,12 @@ def test_other_targets_are_refused(explainer, classifier, generator, rows, tmp_p
         asked(explainer, three, generator, rows, tmp_path, target=[1, 2])
     with pytest.raises(ValueError, match="00000002-00000004 explains other images, ids or targets"):
         asked(explainer, three, generator, rows, tmp_path, target=torch.tensor([1, 2, 2, 2, 1]))
+
+
+@pytest.mark.parametrize("zero", [np.int64(0), torch.tensor(0)])
+def test_a_class_may_be_a_number_of_any_kind(explainer, classifier, generator, rows, tmp_path, zero):
+    found = asked(explainer, classifier, generator, rows, tmp_path, target=zero)
+    assert_same(asked(explainer, classifier, generator, rows, tmp_path, target=0), found)
 
 
 def test_damaged_files_are_named(explainer, classifier, generator, rows, tmp_path):
