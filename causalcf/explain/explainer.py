@@ -28,8 +28,9 @@ from causalcf.explain.inputs import (
     refuse_training,
 )
 from causalcf.explain.probe import refuse_misfit
-from causalcf.explain.queries import Query, decided, probability, refuse_held
+from causalcf.explain.queries import Query, decided, innermost, probability, refuse_held
 from causalcf.graph import check_id
+from causalcf.networks.logits import refuse_saying_probabilities
 from causalcf.units import Units, unit_ids
 
 Parity = Literal["published"] | None
@@ -199,6 +200,7 @@ class Explainer(ABC):
             index = slice(start, start + self.batch)
             aim = target[index] if isinstance(target, Tensor) and target.ndim == 1 else target
             queries.append(Query(classifier, images[index], aim))
+        refuse_saying_probabilities("classifier", innermost(classifier), images[:1])
         queries[0].through(surrogate).refuse_unfit(images)
         refuse_misfit(generator, images)
         if self.tells:

@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from causalcf.diffusion.ancestral import Variance
 from causalcf.explain.generator import Generator
-from causalcf.explain.queries import LossForm
+from causalcf.explain.queries import LossForm, innermost
 
 SLIP = 0.01  # by so much rounding may leave [0, 1]
 BRIGHT = 2.5  # beyond it are grey levels of 255, rather than sums of images
@@ -123,8 +123,7 @@ def refuse_training(network: Any, name: str) -> None:
         network: a module, or something that holds one as `classifier`.
         name: what to call it.
     """
-    while not isinstance(network, nn.Module) and hasattr(network, "classifier"):
-        network = network.classifier
+    network = innermost(network)
     if not isinstance(network, nn.Module):
         return
     for part in network.modules():

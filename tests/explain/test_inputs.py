@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalcf.explain import LDCE, SCE, FastDiME, SmoothGrad, explain_all, label
+from causalcf.explain import LDCE, SCE, FastDiME, IntegratedGradients, Led, SmoothGrad, explain_all, label
 from causalcf.explain.generators import Generator, from_scm
 from causalcf.explain.queries import Query, decided
 from causalcf.pretrained import load_pretrained
@@ -122,6 +122,23 @@ def test_probabilities_of_a_surrogate_and_of_one_label_are_no_logits(generator, 
         SCE(steps=10, surrogate=label(both, 1)).explain(classifier, generator, images)
     with pytest.raises(ValueError, match="classifier: it gives probabilities"):
         FastDiME(**FEW).explain(label(both, 1), generator, images, target=0)
+
+
+def test_probabilities_are_no_logits_where_gradients_are_those_of_another(generator, classifier, images):
+    class Attributes(nn.Module):
+        def forward(self, images):
+            return torch.stack([classifier(images), -classifier(images)], 1).sigmoid()
+
+    def closed(images):
+        return torch.from_numpy(classifier(images).numpy())  # asked without gradients alone
+
+    for said in (lambda x: classifier(x).sigmoid(), label(Attributes(), 0)):
+        for wrapped in (Led(said, classifier), SmoothGrad(said), IntegratedGradients(said)):
+            with pytest.raises(ValueError, match="classifier: it gives probabilities"):
+                FastDiME(**FEW).explain(wrapped, generator, images, target=0)
+        with pytest.raises(ValueError, match="classifier: it gives probabilities"):
+            SCE(steps=10, surrogate=classifier).explain(said, generator, images, target=0)
+    assert len(FastDiME(**FEW).queries(Led(closed, classifier), generator, images)) == 3
 
 
 def test_logits_may_lie_between_0_and_1(generator, classifier, images, recwarn):
