@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from causalcf.networks.logits import refuse_saying_probabilities
 from causalcf.networks.smooth import SmoothClassifier
 from causalcf.rows import Dataset, table
 from causalcf.training.divergence import diverged
@@ -139,7 +140,7 @@ def distil(
         The surrogate, in eval mode; its logits have the form of the classifier's.
 
     Raises:
-        ValueError: rows without images, logits of another shape, options out of range.
+        ValueError: rows without images, logits of another shape, probabilities, options out of range.
         FloatingPointError: logits, a loss or weights that are not finite; says at which step.
 
     Example:
@@ -153,9 +154,9 @@ def distil(
     if isinstance(classifier, nn.Module):
         ask = copy.deepcopy(classifier).eval().requires_grad_(False)
         own = next(ask.parameters(), sample).device
-        outputs = _outputs(_asked(ask, sample.to(own)))
-    else:
-        outputs = _outputs(_asked(ask, sample))
+        sample = sample.to(own)
+    outputs = _outputs(_asked(ask, sample))
+    refuse_saying_probabilities("classifier", ask, sample)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmoothClassifier(sample.shape[1], outputs, widths)

@@ -404,6 +404,20 @@ def test_logits_whose_shape_changes_are_refused():
         distil(lambda x: ragged(x) if len(x) == 2 else thirds(x), Sides(), steps=2, **FAST)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda x: ragged(x).sigmoid(),
+        lambda x: thirds(x).softmax(1).detach(),
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1), torch.nn.Sigmoid()),
+    ],
+    ids=["sigmoid", "softmax", "module"],
+)
+def test_probabilities_are_no_logits(said):
+    with pytest.raises(ValueError, match="classifier: it gives probabilities; return logits"):
+        distil(said, Sides(), steps=2, **FAST)
+
+
 def test_logits_that_are_not_finite_are_refused():
     with pytest.raises(FloatingPointError, match="its logits are not finite"):
         distil(lambda x: ragged(x) / 0, Sides(), steps=2, **FAST)
