@@ -30,6 +30,7 @@ from causalcf.training.terms import (
     log_probabilities,
 )
 from causalcf.units import Units
+from causalcf.variables import Image
 
 FIRST = 128  # images that the weights begin with
 ADVICE = "lower rate, or divide the classifier's logits by a temperature if they are large"
@@ -75,6 +76,7 @@ class Distillation(L.LightningModule):
         self, batch: Mapping[str, Tensor], device: torch.device, dataloader_idx: int
     ) -> tuple[Images, LogProbabilities]:
         """Images, and what the classifier says of them in its own precision, not in that of the training."""
+        Image(*batch["image"].shape[1:]).check("image", batch["image"].float())
         images = batch["image"].to(device)
         logits = _asked(self.ask, images if isinstance(self.ask, nn.Module) else batch["image"])
         if (found := _outputs(logits)) != (expected := self.network.options["outputs"]):

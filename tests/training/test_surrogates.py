@@ -431,6 +431,10 @@ def test_rows_without_images_in_0_to_1_are_refused():
     rows.content = {"image": 255 * rows.content["picture"]}
     with pytest.raises(ValueError, match=r"values in \[0, 1\], got torch\.float32 of shape \(1, 1, 8, 8\), .*by 255"):
         distil(ragged, rows, steps=2)
+    images = rows.content["image"] / 255
+    images[7] *= 255  # not the first
+    with pytest.raises(ValueError, match=r"image: expected values from 0 to 1, .* write image / 255"):
+        distil(ragged, {"image": images}, steps=-(-len(images) // 8), **{**FAST, "batch": 8})
     with pytest.raises(ValueError, match="expected at least one image, got none"):
         distil(ragged, Sides(0), steps=2)
 
