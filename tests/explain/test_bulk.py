@@ -279,6 +279,14 @@ def test_the_record_has_a_line_per_row(explainer, classifier, generator, rows, t
         record(found, ["a"])
 
 
+def test_the_record_lists_no_pixels(explainer, classifier, generator, images, monkeypatch):
+    found, sizes = explainer.explain(classifier, generator, images, ids=IDS), []
+    real = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: sizes.append(self.numel()) or real(self))
+    record(found)
+    assert set(sizes) == {5}
+
+
 def test_explanations_of_before_the_memory_was_measured_are_read(explainer, classifier, generator, images, tmp_path):
     found = explainer.explain(classifier, generator, images, ids=IDS)
     tensors = {name: tensor for name, tensor in found._tensors().items() if name != "memory"}
