@@ -6,10 +6,11 @@ import copy
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -87,6 +88,13 @@ def steps_back(strength: float, steps: int) -> int:
     return max(1, int(strength * steps + 1e-9))
 
 
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as one of Python, in a tuple too; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic | Tensor) and value.ndim == 0 else value
+
+
 class Explainer(ABC):
     """A way to find counterfactual images of a classifier.
 
@@ -104,13 +112,14 @@ class Explainer(ABC):
 
     def __init__(self, scales: Sequence[float], parity: Parity, batch: int, seed: int) -> None:
         kind = type(self).__name__
-        if not scales or any(not scale > 0 for scale in scales):
-            raise ValueError(f"{kind}: expected scales above 0, got {list(scales)}; write scales=(8, 10, 15)")
+        sizes = tuple(scales) if isinstance(scales, Iterable) else ()
+        if not sizes or any(not size > 0 for size in sizes):
+            raise ValueError(f"{kind}: expected scales above 0, got {scales}; write scales=(8, 10, 15)")
         if parity not in (None, "published"):
             raise ValueError(f"{kind}: expected parity 'published' or None, got {parity!r}")
         if batch < 1:
             raise ValueError(f"{kind}: expected batch >= 1, got {batch}")
-        self.scales, self.parity, self.batch, self.seed = tuple(scales), parity, batch, seed
+        self.scales, self.parity, self.batch, self.seed = sizes, parity, batch, seed
 
     @abstractmethod
     def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:
@@ -120,7 +129,7 @@ class Explainer(ABC):
         """What is recorded of the explainer beside its name."""
         return {
             name: value
-            for name, value in vars(self).items()
+            for name, value in ((name, _plain(value)) for name, value in vars(self).items())
             if value is None or isinstance(value, bool | int | float | str | tuple)
         }
 

@@ -211,6 +211,21 @@ def test_other_targets_are_refused(explainer, classifier, generator, rows, tmp_p
         asked(explainer, three, generator, rows, tmp_path, target=torch.tensor([1, 2, 2, 2, 1]))
 
 
+def test_options_of_numpy_and_torch_make_the_question_too(classifier, generator, rows, tmp_path):
+    few = {**FEW, "scales": np.array([8.0]), "batch": 2}
+    found = asked(FastDiME(**few, seed=np.int64(1)), classifier, generator, rows, tmp_path)
+    assert (found.about["seed"], found.about["scales"], found.about["warmup"]) == (1, [8.0], 1)
+    for change, message in [
+        ({"depth": np.int64(4), "seed": 1}, "depth was 3, is 4"),
+        ({"seed": torch.tensor(2)}, "seed was 1, is 2"),
+        ({"scales": tuple(np.float32([8, 9])), "seed": 1}, r"scales was \[8.0\], is \[8.0, 9.0\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            asked(FastDiME(**few | change), classifier, generator, rows, tmp_path)
+    same = FastDiME(**{**few, "scales": (8,)}, seed=1)
+    assert_same(asked(same, classifier, generator, rows, tmp_path), found)
+
+
 @pytest.mark.parametrize("zero", [np.int64(0), torch.tensor(0)])
 def test_a_class_may_be_a_number_of_any_kind(explainer, classifier, generator, rows, tmp_path, zero):
     found = asked(explainer, classifier, generator, rows, tmp_path, target=zero)

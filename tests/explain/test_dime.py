@@ -247,6 +247,7 @@ def test_three_classes_and_one_label_of_many(generator, images):
     ("kind", "options", "message"),
     [
         (DiME, {"scales": ()}, "expected scales above 0"),
+        (DiME, {"scales": 8.0}, r"expected scales above 0, got 8.0; write scales=\(8, 10, 15\)"),
         (DiME, {"depth": 300}, "expected 2 <= depth < steps, got depth=300 of steps=200"),
         (DiME, {"parity": "exact"}, "expected parity 'published' or None"),
         (FastDiME, {"masking": "3"}, "expected masking"),
