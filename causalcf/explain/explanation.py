@@ -69,8 +69,9 @@ class Explanation:
     def _tensors(self) -> dict[str, Tensor]:
         return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "about"}
 
-    def __getitem__(self, index: slice | list[int] | Tensor) -> Explanation:
-        """Some of the rows."""
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> Explanation:
+        """Some of the rows, or one."""
+        index = [index] if isinstance(index, int) else index
         some = {
             name: tensor[index.to(tensor.device) if isinstance(index, Tensor) else index]  # numbers are on the CPU
             for name, tensor in self._tensors().items()

@@ -219,6 +219,16 @@ def test_rows_of_an_explanation_are_chosen_where_each_column_is(generator, class
     assert index.places == ["meta"] * 2 + ["cpu"] * 12
 
 
+def test_one_row_of_an_explanation_is_an_explanation(generator, classifier, images):
+    found = MaskDiME(**FEW).explain(classifier, generator, images, ids=IDS)
+    assert [(len(one), one.images.shape, one.ids.tolist()) for one in found] == [
+        (1, images[:1].shape, [row]) for row in IDS.tolist()
+    ]
+    assert found[-1].ids.tolist() == [IDS[-1]]
+    with pytest.raises(IndexError):
+        found[5]
+
+
 def test_pictures_of_the_explanation_that_was_there_go(tmp_path, generator, classifier, images):
     found = FastDiME(**FEW).explain(classifier, generator, images, ids=IDS)
     found.save(tmp_path)
