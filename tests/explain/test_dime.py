@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib.image
 import pytest
 import torch
 
@@ -238,6 +239,18 @@ def test_pictures_of_the_explanation_that_was_there_go(tmp_path, generator, clas
     (tmp_path / "explanation.safetensors").write_bytes(b"cut short")
     found[:1].save(tmp_path)
     assert len(cf.explain.Explanation.load(tmp_path)) == 1
+
+
+def test_every_row_has_its_picture_though_ids_be_the_same(tmp_path, generator, classifier, images):
+    found = FastDiME(**FEW).explain(classifier, generator, images, ids=torch.tensor([7, 8, 7, 7, 9]))
+    found.save(tmp_path)
+    names = ["7.png", "8.png", "7-2.png", "7-3.png", "9.png"]
+    assert {path.name for path in tmp_path.glob("*.png")} == set(names)
+    for row, name in enumerate(names):
+        shown = torch.from_numpy(matplotlib.image.imread(tmp_path / name)[..., 0])[:, :8]
+        torch.testing.assert_close(shown.double(), images[row, 0], atol=1 / 255, rtol=0)
+    found[:1].save(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["7.png"]
 
 
 def test_three_classes_and_one_label_of_many(generator, images):
