@@ -17,7 +17,7 @@ from torch import Tensor
 
 from causalcf.diffusion.ancestral import Draw
 from causalcf.diffusion.gradient import refuse_inference_mode
-from causalcf.diffusion.masks import moved
+from causalcf.diffusion.masks import moved, refuse_even
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
 from causalcf.explain.inputs import (
@@ -241,8 +241,10 @@ class Explainer(ABC):
             threshold: of the blurred difference from which on a place counts as changed.
             blur: side of the square that blurs.
         """
-        if count < 1:
-            raise ValueError(f"diverse: expected count >= 1, got {count}")
+        refuse_images(images)
+        refuse_even(blur)
+        if count < 1 or not threshold > 0:
+            raise ValueError(f"diverse: expected count >= 1 and threshold > 0, got {count} and {threshold}")
         found: list[Explanation] = []
         locked = torch.zeros_like(images[:, :1], dtype=torch.bool)
         for number in range(count):

@@ -247,6 +247,23 @@ def test_ids_that_are_none(generator, classifier, images, tmp_path, change, mess
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (list, {}, r"images: expected a tensor .* got list; write torch.stack\(images\)"),
+        (lambda x: x, {"blur": 4}, "expected an odd number of pixels, got 4"),
+        (lambda x: x, {"threshold": 0.0}, r"expected count >= 1 and threshold > 0, got 2 and 0\.0"),
+        (lambda x: x, {"threshold": float("nan")}, "threshold > 0, got 2 and nan"),
+        (lambda x: x, {"count": 0}, "got 0 and 0.02"),
+    ],
+)
+def test_what_diverse_cannot_do_is_said_before_the_first_explanation(
+    generator, classifier, images, change, options, message
+):
+    with pytest.raises((ValueError, TypeError), match=message):
+        SCE(steps=10).diverse(classifier, generator, change(images), **options)
+
+
 def test_a_generator_of_another_resolution_or_of_other_channels(classifier):
     digits = from_scm(load_pretrained("morphodigits-spatial"))
     assert (digits.channels, digits.size) == (1, (28, 28))
