@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -89,13 +90,16 @@ def test_a_decision_is_no_threshold_on_logits_nor_on_confidence():
 
 def test_targets_in_a_column_and_logits_that_decide_nothing_are_refused():
     logits, target = torch.tensor([2.0, -1.0, 0.3, 1.0]), torch.tensor([1, 1, 0, 1])
+    for asked in (m.flips, m.flip_rate, m.target_probability, m.bkl, partial(m.probability_change, logits)):
+        for odd, shape in ((target[:, None], r"\(4, 1\)"), (target[:1], r"\(1,\)"), (target[:3], r"\(3,\)")):
+            with pytest.raises(ValueError, match=rf"target: expected classes of shape \(4,\), one per row.*{shape}"):
+                asked(logits, odd)
     for asked in (m.flips, m.flip_rate):
-        with pytest.raises(ValueError, match=r"flips: expected targets of shape \(4,\), one per row, got \(4, 1\)"):
-            asked(logits, target[:, None])
         for broken in (logits / 0 * 0, torch.full((4, 3), math.nan)):
             with pytest.raises(ValueError, match="expected logits, got NaN"):
                 asked(broken, 0 * target)
     assert m.flips(logits, torch.tensor(1)).tolist() == [True, False, True, True]
+    assert torch.equal(m.target_probability(logits, torch.tensor(1)), logits.double().sigmoid())
 
 
 def test_a_binary_classifier_may_have_a_column():
