@@ -697,6 +697,20 @@ def test_the_report_holds_what_its_arguments_allow():
     assert "diversity of 3, 1 - |cosine|" in {line.metric for line in three.lines}
 
 
+def test_logits_that_may_be_probabilities_are_warned_of():
+    x = images(count=16)
+    given = {"factual": x, "counterfactual": x, "target": torch.ones(16, dtype=torch.int64)}
+    logits = BINARY(x)
+    with pytest.warns(UserWarning, match="explanation_scores: before: all of 16 logits are from 0 to 1"):
+        m.explanation_scores(before=logits.sigmoid(), after=logits, **given)
+    with pytest.warns(UserWarning, match="explanation_scores: independent: all of 16 logits are from 0 to 1"):
+        m.explanation_scores(before=logits, after=logits, independent=lambda x: BINARY(x).sigmoid(), **given)
+    one_hot = lambda x: torch.eye(2)[(BINARY(x) > 0).long()]  # noqa: E731  decides as well as logits do
+    report = m.explanation_scores(before=logits, after=logits, independent=one_hot, **given)
+    rates = [report[name, "", "all rows"].estimate.mean for name in ("flip rate", "NAFR / flip rate")]
+    assert rates == [(logits > 0).double().mean().item(), 1.0]
+
+
 X, T = images(count=6), torch.ones(6, dtype=torch.int64)
 
 
@@ -712,6 +726,8 @@ X, T = images(count=6), torch.ones(6, dtype=torch.int64)
         ({"before": torch.zeros(6, 1, 1)}, r"\(B, 1\) for a binary classifier, or \(B, K\), got \(6, 1, 1\)"),
         ({"after": torch.zeros(6, 2)}, r"after: expected finite logits of shape \(6,\)"),
         ({"after": torch.full((6,), math.inf)}, "with NaN or inf"),
+        ({"before": CLASSES(X).softmax(1), "after": CLASSES(X)}, "before: it gives probabilities; return logits"),
+        ({"before": CLASSES(X), "after": CLASSES(X).softmax(1)}, "after: it gives probabilities"),
         ({"before": torch.zeros(5), "after": torch.zeros(5)}, "expected logits of 6 rows, got 5"),
         (
             {"independent": linear(3)},
