@@ -5,6 +5,7 @@ import io
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +129,15 @@ def test_more_rows_may_follow(explainer, classifier, generator, rows, tmp_path):
         asked(explainer, classifier, generator, rows, tmp_path),
         asked(explainer, classifier, generator, rows, tmp_path / "afresh"),
     )
+
+
+def test_the_folder_of_finished_parts_is_read_once(classifier, generator, rows, tmp_path, monkeypatch):
+    few = {name: value[:3] for name, value in rows.items()}
+    asked(FastDiME(**FEW, batch=1), classifier, generator, few, tmp_path)
+    read, real = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, *given: read.append(self) or real(self, *given))
+    assert len(asked(FastDiME(**FEW, batch=1), classifier, generator, rows, tmp_path)) == 5
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize(("first", "done", "second", "again"), [(2, 3, 5, 5), (2, 3, 3, 2), (4, 4, 2, 1), (3, 3, 2, 3)])
