@@ -321,6 +321,19 @@ def test_a_classifier_without_a_gradient(generator, classifier, images):
         FastDiME(**FEW).explain(lambda images: (images - images).sum((1, 2, 3)).sqrt(), generator, images)
 
 
+def test_features_without_a_gradient(generator, classifier, images):
+    weight = torch.ones(64, 3).double().requires_grad_()
+    for encoder in (
+        lambda x: x.flatten(1).detach(),
+        torch.no_grad()(lambda x: x.flatten(1)),
+        lambda x: x.flatten(1).detach() @ weight,
+    ):
+        with pytest.raises(ValueError, match="perceptual: no gradient of its features reaches the image"):
+            FastDiME(**FEW, perceptual=encoder).explain(classifier, generator, images)
+    own = FastDiME(**FEW, perceptual=lambda x: x.flatten(1) @ weight)
+    assert len(own.queries(classifier, generator, images)) == 3
+
+
 def test_a_surrogate_gives_the_gradient_in_its_place(generator, classifier, images):
     def closed(images):
         return classifier(images).detach()
