@@ -231,7 +231,7 @@ class CausalGraph:
             raise ValueError(f"missing evidence: {', '.join(missing)}; every row needs a value for {', '.join(names)}")
         checked = {name: self._variables[name].check(name, rows[name]) for name in names}
         if "id" in rows:
-            checked["id"] = _check_id(rows["id"])
+            checked["id"] = check_id(rows["id"])
         if len({len(value) for value in checked.values()}) > 1:
             sizes = ", ".join(f"{name} has {len(value)}" for name, value in checked.items())
             raise ValueError(f"expected the same number of rows everywhere, but {sizes}; index all of them alike")
@@ -335,11 +335,17 @@ def _check_complete(nodes: Iterable[str], variables: Mapping[str, Variable]) -> 
             raise ValueError(f"the node {name!r} has no variable{hint}; write CausalGraph(..., {line})")
 
 
-def _check_id(value: Any) -> Tensor:
+def check_id(value: Any, name: str = "id") -> Tensor:
+    """The ids of rows, if they are int64, one per row: in fewer bits they would decide other noise.
+
+    Args:
+        value: of the user.
+        name: what messages call it.
+    """
     if not isinstance(value, Tensor):
-        raise TypeError(f"id: expected a tensor, got {type(value).__name__}; write torch.arange(rows)")
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}; write torch.arange(rows)")
     if value.dtype != torch.int64:
-        raise TypeError(f"id: expected torch.int64, got {value.dtype}; write id.long()")
+        raise TypeError(f"{name}: expected torch.int64, got {value.dtype}; write {name}.long()")
     if value.ndim != 1:
-        raise ValueError(f"id: expected shape (B,), got {tuple(value.shape)}; give one number per row")
+        raise ValueError(f"{name}: expected shape (B,), got {tuple(value.shape)}; give one number per row")
     return value

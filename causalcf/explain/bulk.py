@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from causalcf.explain.generator import Generator
 from causalcf.explain.inputs import per_row, refuse_images, refuse_other
 from causalcf.explain.probe import alike, answers
 from causalcf.explain.queries import refuse_held
+from causalcf.graph import check_id
 from causalcf.rows import Dataset
 from causalcf.storage import write_text
 from causalcf.units import unit_ids
@@ -82,11 +84,11 @@ def explain_all(
     plan = {
         "format": FORMAT,
         "explainer": {"method": type(explainer).__name__, **_lasting(explainer.options())},
-        "target": "one per row" if images.each is not None else target and int(target),
+        "target": "one per row" if images.each is not None else None if target is None else int(target),
         "answers": answers(explainer, classifier, generator, shown),
     }
     _refuse_other(path, json.loads(json.dumps(plan)))
-    covers = {batch: _cover(batch, path / PARTS) for batch in batches}
+    covers = _covers(batches, path / PARTS)
     missing = [batch for batch in batches if not covers[batch]]
     for part in sorted({part for cover in covers.values() for part, _ in cover}):
         _refuse_changed(part, _load(part), images)
@@ -146,7 +148,7 @@ class _Images:
         if not isinstance(rows[self.node], Tensor):
             refuse_images(rows[self.node])
         aim = self.target if self.each is None else self.each[index]
-        return rows[self.node].to(self.device), aim, rows["id"].to(self.device)
+        return rows[self.node].to(self.device), aim, check_id(rows["id"]).to(self.device)
 
     def _refuse_without(self, rows: Mapping[str, Tensor], *names: str) -> None:
         missing = [name for name in names if name not in rows]
@@ -167,22 +169,25 @@ def _rows(part: Path) -> Batch:
     return int(start), int(stop)
 
 
-def _cover(batch: Batch, parts: Path) -> list[tuple[Path, slice]]:
-    """Finished parts that hold a batch between them, and which of their rows; none if a row is missing.
+def _covers(batches: list[Batch], parts: Path) -> dict[Batch, list[tuple[Path, slice]]]:
+    """Finished parts that hold each batch between them, and which of their rows; none if a row is missing.
 
     Args:
-        batch: the rows.
-        parts: the folder of the parts, of batches of whatever size.
+        batches: the rows.
+        parts: the folder of the parts, of batches of whatever size; it is read once.
     """
-    if (parts / _name(batch)).exists():
-        return [(parts / _name(batch), slice(None))]
-    found, at = [], batch[0]
-    for part in sorted(parts.glob("[0-9]*-[0-9]*")):
-        start, stop = _rows(part)
-        if start <= at < min(stop, batch[1]):
-            found.append((part, slice(at - start, min(stop, batch[1]) - start)))
-            at = min(stop, batch[1])
-    return found if at == batch[1] else []
+    held = sorted(map(_rows, parts.glob("[0-9]*-[0-9]*")))
+    longest, covers = max(map(_length, held), default=0), {}
+    for batch in batches:
+        first, last = (bisect_left(held, (row,)) for row in (batch[0] - longest, batch[1]))  # no others overlap it
+        found, at = [], batch[0]
+        for start, stop in [batch] if batch in held[first:last] else held[first:last]:
+            end = min(stop, batch[1])
+            if start <= at < end:
+                found.append((parts / _name((start, stop)), slice(at - start, end - start)))
+                at = end
+        covers[batch] = found if at == batch[1] else []
+    return covers
 
 
 def _length(batch: Batch) -> int:

@@ -6,17 +6,18 @@ import copy
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from causalcf.diffusion.ancestral import Draw
 from causalcf.diffusion.gradient import refuse_inference_mode
-from causalcf.diffusion.masks import moved
+from causalcf.diffusion.masks import moved, refuse_even
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
 from causalcf.explain.inputs import (
@@ -28,7 +29,9 @@ from causalcf.explain.inputs import (
     refuse_training,
 )
 from causalcf.explain.probe import refuse_misfit
-from causalcf.explain.queries import Query, decided, probability, refuse_held
+from causalcf.explain.queries import Query, decided, innermost, probability, refuse_held
+from causalcf.graph import check_id
+from causalcf.networks.logits import refuse_saying_probabilities
 from causalcf.units import Units, unit_ids
 
 Parity = Literal["published"] | None
@@ -85,6 +88,13 @@ def steps_back(strength: float, steps: int) -> int:
     return max(1, int(strength * steps + 1e-9))
 
 
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as one of Python, in a tuple too; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic | Tensor) and value.ndim == 0 else value
+
+
 class Explainer(ABC):
     """A way to find counterfactual images of a classifier.
 
@@ -102,13 +112,14 @@ class Explainer(ABC):
 
     def __init__(self, scales: Sequence[float], parity: Parity, batch: int, seed: int) -> None:
         kind = type(self).__name__
-        if not scales or any(not scale > 0 for scale in scales):
-            raise ValueError(f"{kind}: expected scales above 0, got {list(scales)}; write scales=(8, 10, 15)")
+        sizes = tuple(scales) if isinstance(scales, Iterable) else ()
+        if not sizes or any(not size > 0 for size in sizes):
+            raise ValueError(f"{kind}: expected scales above 0, got {scales}; write scales=(8, 10, 15)")
         if parity not in (None, "published"):
             raise ValueError(f"{kind}: expected parity 'published' or None, got {parity!r}")
         if batch < 1:
             raise ValueError(f"{kind}: expected batch >= 1, got {batch}")
-        self.scales, self.parity, self.batch, self.seed = tuple(scales), parity, batch, seed
+        self.scales, self.parity, self.batch, self.seed = sizes, parity, batch, seed
 
     @abstractmethod
     def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:
@@ -118,7 +129,7 @@ class Explainer(ABC):
         """What is recorded of the explainer beside its name."""
         return {
             name: value
-            for name, value in vars(self).items()
+            for name, value in ((name, _plain(value)) for name, value in vars(self).items())
             if value is None or isinstance(value, bool | int | float | str | tuple)
         }
 
@@ -151,7 +162,7 @@ class Explainer(ABC):
         if locked is not None:
             refuse_locked(locked, images)
         refuse_held(torch.cat([query.predicted == query.target for query in queries]))
-        ids = unit_ids({"image": images}) if ids is None else ids
+        ids = unit_ids({"image": images}) if ids is None else check_id(ids, "ids")
         if len(ids) != len(images):
             raise ValueError(f"ids: expected one per row, {len(images)}, got {len(ids)}")
         parts, about = [], {"method": type(self).__name__, **self.options()}
@@ -198,6 +209,7 @@ class Explainer(ABC):
             index = slice(start, start + self.batch)
             aim = target[index] if isinstance(target, Tensor) and target.ndim == 1 else target
             queries.append(Query(classifier, images[index], aim))
+        refuse_saying_probabilities("classifier", innermost(classifier), images[:1])
         queries[0].through(surrogate).refuse_unfit(images)
         refuse_misfit(generator, images)
         if self.tells:
@@ -229,8 +241,10 @@ class Explainer(ABC):
             threshold: of the blurred difference from which on a place counts as changed.
             blur: side of the square that blurs.
         """
-        if count < 1:
-            raise ValueError(f"diverse: expected count >= 1, got {count}")
+        refuse_images(images)
+        refuse_even(blur)
+        if count < 1 or not threshold > 0:
+            raise ValueError(f"diverse: expected count >= 1 and threshold > 0, got {count} and {threshold}")
         found: list[Explanation] = []
         locked = torch.zeros_like(images[:, :1], dtype=torch.bool)
         for number in range(count):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,9 @@ class Explanation:
     def _tensors(self) -> dict[str, Tensor]:
         return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "about"}
 
-    def __getitem__(self, index: slice | list[int] | Tensor) -> Explanation:
-        """Some of the rows."""
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> Explanation:
+        """Some of the rows, or one."""
+        index = [index] if isinstance(index, int) else index
         some = {
             name: tensor[index.to(tensor.device) if isinstance(index, Tensor) else index]  # numbers are on the CPU
             for name, tensor in self._tensors().items()
@@ -86,23 +88,26 @@ class Explanation:
     def save(self, folder: str | Path, pictures: bool = True) -> None:
         """Write numbers, and pictures as PNG files: factual, counterfactual and mask side by side, one per row.
 
+        Their names are the ids; those of further rows with the same id, of one image and several targets for example,
+        have a number behind it.
+
         Args:
             folder: is made, or written over; pictures of the explanation that it held go.
             pictures: whether to write the PNG files.
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        for row in _held(path):
-            (path / f"{row}.png").unlink(missing_ok=True)
+        for name in _held(path):
+            (path / name).unlink(missing_ok=True)
         save_file({name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}, path / NUMBERS)
         (path / ABOUT).write_text(json.dumps(self.about, indent=1) + "\n")
         if pictures:
-            for row in range(len(self)):
+            for row, name in enumerate(_names(self.ids.tolist())):
                 where = self.mask[row].float().expand_as(self.images[row])
                 wide = torch.cat([self.images[row], self.counterfactuals[row], where], 2).cpu()
                 shown = wide.expand(3, -1, -1) if len(wide) == 1 else wide
                 picture = shown.permute(1, 2, 0).clamp(0, 1).numpy()
-                matplotlib.image.imsave(path / f"{self.ids[row].item()}.png", picture)
+                matplotlib.image.imsave(path / name, picture)
 
     @classmethod
     def load(cls, folder: str | Path) -> Explanation:
@@ -115,9 +120,19 @@ class Explanation:
         return cls(**tensors, about=json.loads((path / ABOUT).read_text()))
 
 
-def _held(folder: Path) -> list[int]:
-    """The ids of the explanation in a folder, if there is one."""
+def _names(ids: list[int]) -> list[str]:
+    """The file of each row's picture: its id, and a number from the second row of an id on."""
+    seen: Counter[int] = Counter()
+    names = []
+    for row in ids:
+        seen[row] += 1
+        names.append(f"{row}.png" if seen[row] == 1 else f"{row}-{seen[row]}.png")
+    return names
+
+
+def _held(folder: Path) -> list[str]:
+    """The pictures of the explanation in a folder, if there is one."""
     try:
-        return load_file(folder / NUMBERS)["ids"].tolist()
+        return _names(load_file(folder / NUMBERS)["ids"].tolist())
     except (OSError, SafetensorError, KeyError):  # none, or a damaged one
         return []

@@ -27,7 +27,8 @@ def from_scm(
     Args:
         scm: fitted, with a diffusion mechanism at the node, trained with a null token.
         node: the image.
-        label: the discrete parent that classes mean; the other parents are then set to their means.
+        label: the discrete parent that classes mean; the other parents are then set to their means, or, if they are
+            discrete, to class 0.
         classes: the parent's own class for each class of the explained classifier; by default they are the same. Of
             digits, a classifier of 3 and 8 is explained with `label="digit", classes=(3, 8)`.
 

@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from causalcf.diffusion.ancestral import Variance
 from causalcf.explain.generator import Generator
-from causalcf.explain.queries import LossForm
+from causalcf.explain.queries import LossForm, innermost
 
 SLIP = 0.01  # by so much rounding may leave [0, 1]
 BRIGHT = 2.5  # beyond it are grey levels of 255, rather than sums of images
@@ -99,11 +99,12 @@ def refuse_other(generator: Any) -> None:
         )
 
 
-@torch.no_grad()
+@torch.enable_grad()
 def refuse_features(encoder: Any, images: Tensor) -> None:
-    """Raise if what is to give features of images gives none."""
+    """Raise if what is to give features of images gives none, or none with a gradient."""
+    leaf = images[:1].detach().requires_grad_()
     try:
-        found = encoder(images[:1])
+        found = encoder(leaf)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -114,6 +115,11 @@ def refuse_features(encoder: Any, images: Tensor) -> None:
     if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != 1:
         got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise ValueError(f"perceptual: expected features, a tensor with a row of values for each image, got {got}")
+    if not found.requires_grad or torch.autograd.grad(found.sum(), leaf, allow_unused=True)[0] is None:
+        raise ValueError(
+            "perceptual: no gradient of its features reaches the image, and they are kept near by that; leave out "
+            "torch.no_grad(), .detach(), .numpy() and argmax"
+        )
 
 
 def refuse_training(network: Any, name: str) -> None:
@@ -123,8 +129,7 @@ def refuse_training(network: Any, name: str) -> None:
         network: a module, or something that holds one as `classifier`.
         name: what to call it.
     """
-    while not isinstance(network, nn.Module) and hasattr(network, "classifier"):
-        network = network.classifier
+    network = innermost(network)
     if not isinstance(network, nn.Module):
         return
     for part in network.modules():

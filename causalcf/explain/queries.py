@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-PASSING = ("Alias", "Clone", "Index", "Select", "Slice", "Squeeze", "ToCopy", "Unsqueeze", "View")  # values as they are
-LOGITS = "return logits: leave out the last sigmoid or softmax, or use torch.logit, or of a softmax .log()"
-MANY = 16  # logits that are all between 0 and 1 by no chance
+from causalcf.networks.logits import refuse_probabilities
 
 Classifier = Callable[[Tensor], Tensor]
 LossForm = Literal["logit", "log-probability"]
@@ -44,6 +41,13 @@ class _Label:
         if logits.ndim != 2 or not -logits.shape[1] <= self.index < logits.shape[1]:
             raise ValueError(f"label: the classifier gives logits of {tuple(logits.shape)}, without label {self.index}")
         return logits[:, self.index]
+
+
+def innermost(classifier: Any) -> Any:
+    """What says the logits: of `label`, `Led` and others that hold a classifier, the one that they hold."""
+    while not isinstance(classifier, nn.Module) and hasattr(classifier, "classifier"):
+        classifier = classifier.classifier
+    return classifier
 
 
 class Query:
@@ -175,26 +179,6 @@ class Query:
 
 def _classes(logits: Float[Tensor, "batch ..."]) -> int:
     return 2 if logits.ndim == 1 else logits.shape[1]
-
-
-def refuse_probabilities(name: str, logits: Float[Tensor, "batch ..."]) -> None:
-    """Raise if these are probabilities: rows of a softmax, or what a sigmoid or softmax said last.
-
-    Of single values whose origin cannot be seen it warns, where many lie between 0 and 1.
-
-    Args:
-        name: of what gave them.
-        logits: as it gave them, with the graph of their gradient if there is one.
-    """
-    last = logits.grad_fn
-    while last is not None and last.name().partition("Backward")[0] in PASSING:
-        last = last.next_functions[0][0]
-    shares = logits.ndim == 2 and bool((logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-4).all())
-    if shares or (last is not None and last.name().partition("Backward")[0] in ("Sigmoid", "Softmax")):
-        raise ValueError(f"{name}: it gives probabilities; {LOGITS}")
-    if logits.ndim == 1 and len(logits) >= MANY and bool(((logits >= 0) & (logits <= 1)).all()):
-        what = f"{name}: all of {len(logits)} logits are from 0 to 1; if these are probabilities, {LOGITS}"
-        warnings.warn(what, stacklevel=2)
 
 
 def decided(logits: Float[Tensor, "batch ..."]) -> Int[Tensor, " batch"]:

@@ -43,7 +43,8 @@ def record(explanation: Explanation, names: Sequence[str] | None = None) -> str:
     """
     if names is not None and len(names) != len(explanation):
         raise ValueError(f"record: expected a name for each of {len(explanation)} rows, got {len(names)}")
-    columns = {name: getattr(explanation, name).tolist() for name in COLUMNS if hasattr(explanation, name)}
+    plain = [name for name in COLUMNS if name not in ("id", "l1", "mask")]
+    columns = {name: getattr(explanation, name).tolist() for name in plain}
     columns["id"] = explanation.ids.tolist()
     columns["flipped"] = [int(flipped) for flipped in columns["flipped"]]
     columns["l1"] = l1_change(explanation.images, explanation.counterfactuals).tolist()

@@ -101,7 +101,7 @@ class SCELiteHQ(Explainer):
         generator, factual, published = attempt.generator, attempt.factual, self.parity == "published"
         levels, decode = generator.levels(self.steps), generator.codec.decode
         mask = Blurred(attempt.images, decode, self.threshold, self.blur, attempt.locked)
-        mask.start = int(self.depth * (1 - self.warmup))
+        mask.start = int(self.depth * (1 - self.warmup) + 1e-9)  # 1 - 0.8 is a little less than 0.2
         mask.differs, mask.both = outstanding if published else moved, published
         descent = self.descent(attempt, mask)
         descent.begin()

@@ -64,15 +64,16 @@ def flips(logits: Logits, target: Int[Tensor, " batch"]) -> Bool[Tensor, " batch
         >>> flips(torch.tensor([2.0, -1.0, 0.3]), torch.tensor([1, 1, 0]))
         tensor([ True, False, False])
     """
-    found = predicted_class(logits) == target
-    if found.shape != logits.shape[:1]:
-        raise ValueError(f"flips: expected targets of shape ({len(logits)},), one per row, got {tuple(target.shape)}")
-    return found
+    return predicted_class(logits) == _per_row(target, logits)
 
 
 def target_probability(logits: Logits, target: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """`p(y' | x)` under the classifier, from 0 to 1; higher is better."""
-    return class_probabilities(logits).gather(1, target[:, None])[:, 0]
+    """`p(y' | x)` under the classifier, from 0 to 1; higher is better.
+
+    Raises:
+        ValueError: logits that are not `(B,)` or `(B, K)`, or targets that are not one per row.
+    """
+    return class_probabilities(logits).gather(1, _per_row(target, logits)[:, None])[:, 0]
 
 
 def bkl(logits: Logits, target: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
@@ -302,6 +303,13 @@ def iou_at_true_size(
     rank = size.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).reshape(size.shape)
     wanted = owned.to(size.device).sum((1, 2), keepdim=True)
     return _iou((rank < wanted) & (size > 0), owned)
+
+
+def _per_row(target: Tensor, logits: Logits) -> Int[Tensor, " batch"]:
+    """Targets of rows, where one class may stand for all; others would be spread over the rows, or leave some out."""
+    if target.ndim and target.shape != logits.shape[:1]:
+        raise ValueError(f"target: expected classes of shape ({len(logits)},), one per row, got {tuple(target.shape)}")
+    return target.expand(len(logits))
 
 
 def _alone(logits: Logits) -> Logits:

@@ -14,6 +14,7 @@ from causalcf.metrics import explanation_sets as sets
 from causalcf.metrics.explanation import Logits, Network
 from causalcf.metrics.report import Line, Report
 from causalcf.metrics.tally import Estimate, distance
+from causalcf.networks.logits import refuse_probabilities
 
 ALL, FLIPPED, CORRECT = "all rows", "flipped rows", "correctly decided rows"
 
@@ -126,7 +127,7 @@ def explanation_scores(
         A report; `report["COUT", method, "all rows"].estimate.mean`.
 
     Raises:
-        ValueError: no rows, images out of [0, 1], shapes or classes that do not fit, an option without what it needs.
+        ValueError: no rows, images out of [0, 1], shapes, classes or logits that do not fit, an option that needs more.
 
     Example:
         >>> dark, bright = torch.zeros(4, 1, 8, 8), torch.ones(4, 1, 8, 8)
@@ -326,6 +327,7 @@ def _check_logits(name: str, logits: Tensor, like: Tensor) -> None:
             f"explanation_scores: {name}: expected finite logits of shape {tuple(like.shape)}, got "
             f"{tuple(logits.shape)}{' with NaN or inf' if not logits.isfinite().all() else ''}"
         )
+    refuse_probabilities(f"explanation_scores: {name}", logits)
 
 
 def _check_independent(logits: Tensor, like: Tensor) -> None:
@@ -335,6 +337,8 @@ def _check_independent(logits: Tensor, like: Tensor) -> None:
             f"explanation_scores: independent: expected finite logits of {len(like)} rows and {classes} classes, got "
             f"shape {tuple(logits.shape)}{' with NaN or inf' if not logits.isfinite().all() else ''}"
         )
+    if logits.ndim == 1:  # of several classes it is asked for the largest alone
+        refuse_probabilities("explanation_scores: independent", logits)
 
 
 def _check_images(name: str, images: Tensor, like: Tensor) -> None:

@@ -20,6 +20,7 @@ from causalcf.training.network import Precision, train_network
 from causalcf.training.steps import Batches, derived_seed
 from causalcf.training.surrogates import log_probabilities
 from causalcf.training.targets import classes_of
+from causalcf.variables import Image
 
 UNKNOWN = -1
 ADVICE = "lower rate"
@@ -74,7 +75,9 @@ class _Mixture:
     def __getitem__(self, places: tuple[list[int], list[int]]) -> tuple[Images, Labels]:
         seen, found = places
         rows = self.rows[seen]
-        images = torch.cat([rows["image"].float(), self.images[found]])
+        own = rows["image"].float()
+        Image(*self.images.shape[1:]).check("image", own)
+        images = torch.cat([own, self.images[found]])
         return images, torch.cat([rows[self.label], self.labels[found]])
 
 
@@ -168,7 +171,10 @@ def repaired(
 
 
 def _check_images(rows: Dataset, images: Images) -> None:
-    wanted = rows[0:1]["image"].shape[1:]
+    first = rows[0:1]
+    if "image" not in first:
+        raise ValueError(f"no column 'image'; the rows have {', '.join(sorted(first))}: give one of them that name")
+    wanted = first["image"].shape[1:]
     if images.ndim != 4 or not images.is_floating_point() or images.shape[1:] != wanted:
         raise ValueError(
             f"images: expected floats of shape (B, {', '.join(map(str, wanted))}), as the rows have, got "

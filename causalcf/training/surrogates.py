@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from causalcf.networks.logits import refuse_saying_probabilities
 from causalcf.networks.smooth import SmoothClassifier
 from causalcf.rows import Dataset, table
 from causalcf.training.divergence import diverged
@@ -29,6 +30,7 @@ from causalcf.training.terms import (
     log_probabilities,
 )
 from causalcf.units import Units
+from causalcf.variables import Image
 
 FIRST = 128  # images that the weights begin with
 ADVICE = "lower rate, or divide the classifier's logits by a temperature if they are large"
@@ -74,6 +76,7 @@ class Distillation(L.LightningModule):
         self, batch: Mapping[str, Tensor], device: torch.device, dataloader_idx: int
     ) -> tuple[Images, LogProbabilities]:
         """Images, and what the classifier says of them in its own precision, not in that of the training."""
+        Image(*batch["image"].shape[1:]).check("image", batch["image"].float())
         images = batch["image"].to(device)
         logits = _asked(self.ask, images if isinstance(self.ask, nn.Module) else batch["image"])
         if (found := _outputs(logits)) != (expected := self.network.options["outputs"]):
@@ -139,7 +142,7 @@ def distil(
         The surrogate, in eval mode; its logits have the form of the classifier's.
 
     Raises:
-        ValueError: rows without images, logits of another shape, options out of range.
+        ValueError: rows without images, logits of another shape, probabilities, options out of range.
         FloatingPointError: logits, a loss or weights that are not finite; says at which step.
 
     Example:
@@ -153,9 +156,9 @@ def distil(
     if isinstance(classifier, nn.Module):
         ask = copy.deepcopy(classifier).eval().requires_grad_(False)
         own = next(ask.parameters(), sample).device
-        outputs = _outputs(_asked(ask, sample.to(own)))
-    else:
-        outputs = _outputs(_asked(ask, sample))
+        sample = sample.to(own)
+    outputs = _outputs(_asked(ask, sample))
+    refuse_saying_probabilities("classifier", ask, sample)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmoothClassifier(sample.shape[1], outputs, widths)

@@ -5,7 +5,9 @@ import io
 import json
 import math
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -129,6 +131,15 @@ def test_more_rows_may_follow(explainer, classifier, generator, rows, tmp_path):
     )
 
 
+def test_the_folder_of_finished_parts_is_read_once(classifier, generator, rows, tmp_path, monkeypatch):
+    few = {name: value[:3] for name, value in rows.items()}
+    asked(FastDiME(**FEW, batch=1), classifier, generator, few, tmp_path)
+    read, real = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, *given: read.append(self) or real(self, *given))
+    assert len(asked(FastDiME(**FEW, batch=1), classifier, generator, rows, tmp_path)) == 5
+    assert len(read) == 1
+
+
 @pytest.mark.parametrize(("first", "done", "second", "again"), [(2, 3, 5, 5), (2, 3, 3, 2), (4, 4, 2, 1), (3, 3, 2, 3)])
 def test_another_batch_goes_on_with_what_is_finished(
     classifier, generator, rows, tmp_path, monkeypatch, first, done, second, again
@@ -210,6 +221,27 @@ def test_other_targets_are_refused(explainer, classifier, generator, rows, tmp_p
         asked(explainer, three, generator, rows, tmp_path, target=torch.tensor([1, 2, 2, 2, 1]))
 
 
+def test_options_of_numpy_and_torch_make_the_question_too(classifier, generator, rows, tmp_path):
+    few = {**FEW, "scales": np.array([8.0]), "batch": 2}
+    found = asked(FastDiME(**few, seed=np.int64(1)), classifier, generator, rows, tmp_path)
+    assert (found.about["seed"], found.about["scales"], found.about["warmup"]) == (1, [8.0], 1)
+    for change, message in [
+        ({"depth": np.int64(4), "seed": 1}, "depth was 3, is 4"),
+        ({"seed": torch.tensor(2)}, "seed was 1, is 2"),
+        ({"scales": tuple(np.float32([8, 9])), "seed": 1}, r"scales was \[8.0\], is \[8.0, 9.0\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            asked(FastDiME(**few | change), classifier, generator, rows, tmp_path)
+    same = FastDiME(**{**few, "scales": (8,)}, seed=1)
+    assert_same(asked(same, classifier, generator, rows, tmp_path), found)
+
+
+@pytest.mark.parametrize("zero", [np.int64(0), torch.tensor(0)])
+def test_a_class_may_be_a_number_of_any_kind(explainer, classifier, generator, rows, tmp_path, zero):
+    found = asked(explainer, classifier, generator, rows, tmp_path, target=zero)
+    assert_same(asked(explainer, classifier, generator, rows, tmp_path, target=0), found)
+
+
 def test_damaged_files_are_named(explainer, classifier, generator, rows, tmp_path):
     asked(explainer, classifier, generator, rows, tmp_path)
     part = tmp_path / "parts" / "00000002-00000004"
@@ -270,6 +302,14 @@ def test_the_record_has_a_line_per_row(explainer, classifier, generator, rows, t
     assert record(found).splitlines()[1].endswith(f",{2**33}")
     with pytest.raises(ValueError, match="a name for each of 5 rows, got 1"):
         record(found, ["a"])
+
+
+def test_the_record_lists_no_pixels(explainer, classifier, generator, images, monkeypatch):
+    found, sizes = explainer.explain(classifier, generator, images, ids=IDS), []
+    real = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: sizes.append(self.numel()) or real(self))
+    record(found)
+    assert set(sizes) == {5}
 
 
 def test_explanations_of_before_the_memory_was_measured_are_read(explainer, classifier, generator, images, tmp_path):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib.image
 import pytest
 import torch
 
@@ -219,6 +220,16 @@ def test_rows_of_an_explanation_are_chosen_where_each_column_is(generator, class
     assert index.places == ["meta"] * 2 + ["cpu"] * 12
 
 
+def test_one_row_of_an_explanation_is_an_explanation(generator, classifier, images):
+    found = MaskDiME(**FEW).explain(classifier, generator, images, ids=IDS)
+    assert [(len(one), one.images.shape, one.ids.tolist()) for one in found] == [
+        (1, images[:1].shape, [row]) for row in IDS.tolist()
+    ]
+    assert found[-1].ids.tolist() == [IDS[-1]]
+    with pytest.raises(IndexError):
+        found[5]
+
+
 def test_pictures_of_the_explanation_that_was_there_go(tmp_path, generator, classifier, images):
     found = FastDiME(**FEW).explain(classifier, generator, images, ids=IDS)
     found.save(tmp_path)
@@ -228,6 +239,18 @@ def test_pictures_of_the_explanation_that_was_there_go(tmp_path, generator, clas
     (tmp_path / "explanation.safetensors").write_bytes(b"cut short")
     found[:1].save(tmp_path)
     assert len(cf.explain.Explanation.load(tmp_path)) == 1
+
+
+def test_every_row_has_its_picture_though_ids_be_the_same(tmp_path, generator, classifier, images):
+    found = FastDiME(**FEW).explain(classifier, generator, images, ids=torch.tensor([7, 8, 7, 7, 9]))
+    found.save(tmp_path)
+    names = ["7.png", "8.png", "7-2.png", "7-3.png", "9.png"]
+    assert {path.name for path in tmp_path.glob("*.png")} == set(names)
+    for row, name in enumerate(names):
+        shown = torch.from_numpy(matplotlib.image.imread(tmp_path / name)[..., 0])[:, :8]
+        torch.testing.assert_close(shown.double(), images[row, 0], atol=1 / 255, rtol=0)
+    found[:1].save(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["7.png"]
 
 
 def test_three_classes_and_one_label_of_many(generator, images):
@@ -247,6 +270,7 @@ def test_three_classes_and_one_label_of_many(generator, images):
     ("kind", "options", "message"),
     [
         (DiME, {"scales": ()}, "expected scales above 0"),
+        (DiME, {"scales": 8.0}, r"expected scales above 0, got 8.0; write scales=\(8, 10, 15\)"),
         (DiME, {"depth": 300}, "expected 2 <= depth < steps, got depth=300 of steps=200"),
         (DiME, {"parity": "exact"}, "expected parity 'published' or None"),
         (FastDiME, {"masking": "3"}, "expected masking"),

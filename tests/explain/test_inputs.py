@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalcf.explain import LDCE, SCE, FastDiME, SmoothGrad, label
+from causalcf.explain import LDCE, SCE, FastDiME, IntegratedGradients, Led, SmoothGrad, explain_all, label
 from causalcf.explain.generators import Generator, from_scm
 from causalcf.explain.queries import Query, decided
 from causalcf.pretrained import load_pretrained
@@ -124,6 +124,23 @@ def test_probabilities_of_a_surrogate_and_of_one_label_are_no_logits(generator, 
         FastDiME(**FEW).explain(label(both, 1), generator, images, target=0)
 
 
+def test_probabilities_are_no_logits_where_gradients_are_those_of_another(generator, classifier, images):
+    class Attributes(nn.Module):
+        def forward(self, images):
+            return torch.stack([classifier(images), -classifier(images)], 1).sigmoid()
+
+    def closed(images):
+        return torch.from_numpy(classifier(images).numpy())  # asked without gradients alone
+
+    for said in (lambda x: classifier(x).sigmoid(), label(Attributes(), 0)):
+        for wrapped in (Led(said, classifier), SmoothGrad(said), IntegratedGradients(said)):
+            with pytest.raises(ValueError, match="classifier: it gives probabilities"):
+                FastDiME(**FEW).explain(wrapped, generator, images, target=0)
+        with pytest.raises(ValueError, match="classifier: it gives probabilities"):
+            SCE(steps=10, surrogate=classifier).explain(said, generator, images, target=0)
+    assert len(FastDiME(**FEW).queries(Led(closed, classifier), generator, images)) == 3
+
+
 def test_logits_may_lie_between_0_and_1(generator, classifier, images, recwarn):
     small = classifier(images) / 20
     assert 0 < small.min() < small.max() < 1
@@ -212,6 +229,41 @@ def test_locked_places_that_are_none(generator, classifier, images, change, mess
             explainer.explain(classifier, generator, images, locked=change(shut))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ids: ids.int(), r"expected torch.int64, got torch.int32; write ids?.long\(\)"),
+        (lambda ids: ids.double(), "expected torch.int64, got torch.float64"),
+        (lambda ids: ids[:, None], r"expected shape \(B,\), got \(\d, 1\)"),
+        (lambda ids: ids.tolist(), "expected a tensor, got list"),
+    ],
+)
+def test_ids_that_are_none(generator, classifier, images, tmp_path, change, message):
+    ids = change(torch.arange(5))
+    with pytest.raises((ValueError, TypeError), match=f"ids: {message}"):
+        FastDiME(**FEW).explain(classifier, generator, images, ids=ids)
+    with pytest.raises((ValueError, TypeError), match=f"id: {message}"):
+        explain_all(FastDiME(**FEW), classifier, generator, {"image": images, "id": ids}, folder=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (list, {}, r"images: expected a tensor .* got list; write torch.stack\(images\)"),
+        (lambda x: x, {"blur": 4}, "expected an odd number of pixels, got 4"),
+        (lambda x: x, {"threshold": 0.0}, r"expected count >= 1 and threshold > 0, got 2 and 0\.0"),
+        (lambda x: x, {"threshold": float("nan")}, "threshold > 0, got 2 and nan"),
+        (lambda x: x, {"count": 0}, "got 0 and 0.02"),
+    ],
+)
+def test_what_diverse_cannot_do_is_said_before_the_first_explanation(
+    generator, classifier, images, change, options, message
+):
+    with pytest.raises((ValueError, TypeError), match=message):
+        SCE(steps=10).diverse(classifier, generator, change(images), **options)
+
+
 def test_a_generator_of_another_resolution_or_of_other_channels(classifier):
     digits = from_scm(load_pretrained("morphodigits-spatial"))
     assert (digits.channels, digits.size) == (1, (28, 28))
@@ -267,6 +319,19 @@ def test_a_classifier_without_a_gradient(generator, classifier, images):
             FastDiME(**FEW).explain(flat, generator, images)
     with pytest.raises(FloatingPointError, match="the gradient of its logits is not finite"):
         FastDiME(**FEW).explain(lambda images: (images - images).sum((1, 2, 3)).sqrt(), generator, images)
+
+
+def test_features_without_a_gradient(generator, classifier, images):
+    weight = torch.ones(64, 3).double().requires_grad_()
+    for encoder in (
+        lambda x: x.flatten(1).detach(),
+        torch.no_grad()(lambda x: x.flatten(1)),
+        lambda x: x.flatten(1).detach() @ weight,
+    ):
+        with pytest.raises(ValueError, match="perceptual: no gradient of its features reaches the image"):
+            FastDiME(**FEW, perceptual=encoder).explain(classifier, generator, images)
+    own = FastDiME(**FEW, perceptual=lambda x: x.flatten(1) @ weight)
+    assert len(own.queries(classifier, generator, images)) == 3
 
 
 def test_a_surrogate_gives_the_gradient_in_its_place(generator, classifier, images):

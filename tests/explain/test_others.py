@@ -10,6 +10,7 @@ from causalcf.diffusion.codec import Codec
 from causalcf.diffusion.consensus import Consensus, blocks, consensus, unblocked
 from causalcf.diffusion.descent import Descent, OneStep, Term, stepwise
 from causalcf.diffusion.guidance import NoGuidance, guided
+from causalcf.diffusion.masks import Blurred
 from causalcf.diffusion.solvers import DDIM, Explicit, move
 from causalcf.explain import ACE, LDCE, SCE, Led, SCELiteHQ, SmoothGrad, page
 from causalcf.explain.explainer import Attempt
@@ -270,6 +271,16 @@ def test_further_explanations_keep_out_of_earlier_ones(kind, generator, images):
     assert 0 < changed.double().mean() < 1
     assert torch.equal(second.counterfactuals[changed], images[changed])
     assert not torch.equal(second.counterfactuals[~changed], images[~changed])
+
+
+@pytest.mark.parametrize(("strength", "warmup", "masked"), [(0.5, 0.8, 1), (0.5, 0.9, 0), (1.0, 0.8, 2), (1.0, 0.4, 6)])
+def test_masks_begin_after_the_share_of_steps(generator, classifier, images, monkeypatch, strength, warmup, masked):
+    seen = []
+    real = Blurred.see
+    monkeypatch.setattr(Blurred, "see", lambda self, *given: real(self, *given) or seen.append(self.pixels is not None))
+    options = {"steps": 10, "strength": strength, "warmup": warmup, "scales": (1.0,)}
+    SCELiteHQ(**options).explain(classifier, generator, images[:1])
+    assert seen == [False] * (int(10 * strength) - masked) + [True] * masked
 
 
 def test_published_sce_halves_threshold_and_distance_for_every_further_explanation(generator, images):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -89,13 +90,16 @@ def test_a_decision_is_no_threshold_on_logits_nor_on_confidence():
 
 def test_targets_in_a_column_and_logits_that_decide_nothing_are_refused():
     logits, target = torch.tensor([2.0, -1.0, 0.3, 1.0]), torch.tensor([1, 1, 0, 1])
+    for asked in (m.flips, m.flip_rate, m.target_probability, m.bkl, partial(m.probability_change, logits)):
+        for odd, shape in ((target[:, None], r"\(4, 1\)"), (target[:1], r"\(1,\)"), (target[:3], r"\(3,\)")):
+            with pytest.raises(ValueError, match=rf"target: expected classes of shape \(4,\), one per row.*{shape}"):
+                asked(logits, odd)
     for asked in (m.flips, m.flip_rate):
-        with pytest.raises(ValueError, match=r"flips: expected targets of shape \(4,\), one per row, got \(4, 1\)"):
-            asked(logits, target[:, None])
         for broken in (logits / 0 * 0, torch.full((4, 3), math.nan)):
             with pytest.raises(ValueError, match="expected logits, got NaN"):
                 asked(broken, 0 * target)
     assert m.flips(logits, torch.tensor(1)).tolist() == [True, False, True, True]
+    assert torch.equal(m.target_probability(logits, torch.tensor(1)), logits.double().sigmoid())
 
 
 def test_a_binary_classifier_may_have_a_column():
@@ -693,6 +697,20 @@ def test_the_report_holds_what_its_arguments_allow():
     assert "diversity of 3, 1 - |cosine|" in {line.metric for line in three.lines}
 
 
+def test_logits_that_may_be_probabilities_are_warned_of():
+    x = images(count=16)
+    given = {"factual": x, "counterfactual": x, "target": torch.ones(16, dtype=torch.int64)}
+    logits = BINARY(x)
+    with pytest.warns(UserWarning, match="explanation_scores: before: all of 16 logits are from 0 to 1"):
+        m.explanation_scores(before=logits.sigmoid(), after=logits, **given)
+    with pytest.warns(UserWarning, match="explanation_scores: independent: all of 16 logits are from 0 to 1"):
+        m.explanation_scores(before=logits, after=logits, independent=lambda x: BINARY(x).sigmoid(), **given)
+    one_hot = lambda x: torch.eye(2)[(BINARY(x) > 0).long()]  # noqa: E731  decides as well as logits do
+    report = m.explanation_scores(before=logits, after=logits, independent=one_hot, **given)
+    rates = [report[name, "", "all rows"].estimate.mean for name in ("flip rate", "NAFR / flip rate")]
+    assert rates == [(logits > 0).double().mean().item(), 1.0]
+
+
 X, T = images(count=6), torch.ones(6, dtype=torch.int64)
 
 
@@ -708,6 +726,8 @@ X, T = images(count=6), torch.ones(6, dtype=torch.int64)
         ({"before": torch.zeros(6, 1, 1)}, r"\(B, 1\) for a binary classifier, or \(B, K\), got \(6, 1, 1\)"),
         ({"after": torch.zeros(6, 2)}, r"after: expected finite logits of shape \(6,\)"),
         ({"after": torch.full((6,), math.inf)}, "with NaN or inf"),
+        ({"before": CLASSES(X).softmax(1), "after": CLASSES(X)}, "before: it gives probabilities; return logits"),
+        ({"before": CLASSES(X), "after": CLASSES(X).softmax(1)}, "after: it gives probabilities"),
         ({"before": torch.zeros(5), "after": torch.zeros(5)}, "expected logits of 6 rows, got 5"),
         (
             {"independent": linear(3)},

@@ -404,6 +404,20 @@ def test_logits_whose_shape_changes_are_refused():
         distil(lambda x: ragged(x) if len(x) == 2 else thirds(x), Sides(), steps=2, **FAST)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda x: ragged(x).sigmoid(),
+        lambda x: thirds(x).softmax(1).detach(),
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1), torch.nn.Sigmoid()),
+    ],
+    ids=["sigmoid", "softmax", "module"],
+)
+def test_probabilities_are_no_logits(said):
+    with pytest.raises(ValueError, match="classifier: it gives probabilities; return logits"):
+        distil(said, Sides(), steps=2, **FAST)
+
+
 def test_logits_that_are_not_finite_are_refused():
     with pytest.raises(FloatingPointError, match="its logits are not finite"):
         distil(lambda x: ragged(x) / 0, Sides(), steps=2, **FAST)
@@ -417,6 +431,10 @@ def test_rows_without_images_in_0_to_1_are_refused():
     rows.content = {"image": 255 * rows.content["picture"]}
     with pytest.raises(ValueError, match=r"values in \[0, 1\], got torch\.float32 of shape \(1, 1, 8, 8\), .*by 255"):
         distil(ragged, rows, steps=2)
+    images = rows.content["image"] / 255
+    images[7] *= 255  # not the first
+    with pytest.raises(ValueError, match=r"image: expected values from 0 to 1, .* write image / 255"):
+        distil(ragged, {"image": images}, steps=-(-len(images) // 8), **{**FAST, "batch": 8})
     with pytest.raises(ValueError, match="expected at least one image, got none"):
         distil(ragged, Sides(0), steps=2)
 
