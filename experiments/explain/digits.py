@@ -32,9 +32,9 @@ from causalcf.training.predictors import fit_classifier, load_predictor, save_pr
 from experiments.explain.bench import Asked
 from experiments.explain.claims import contest
 from experiments.explain.data import Split
-from experiments.explain.evaluate import covers, explained, identity, machine, plain
+from experiments.explain.evaluate import costs, covers, explained, identity, lined, machine
 from experiments.explain.families import FAMILIES
-from experiments.explain.measured import COLUMNS, Measured, load
+from experiments.explain.measured import Measured, load
 from experiments.explain.methods import Kit, explainer, slug
 from experiments.explain.models import Halved
 from experiments.explain.readers import student
@@ -131,20 +131,13 @@ def _moved(attribute: str) -> str:
 
 def measured(bench: Digits, found: Explanation, spent: Tensor, name: str) -> dict[str, Any]:
     """What is reported of a method, as plain data."""
-    report = scores(bench, found, name)
-    lines = report.to_dict()["lines"]
-    for line, each in zip(lines, report.lines, strict=True):
-        if each.values is not None and (each.metric, each.variable) in COLUMNS.values():
-            line["values"] = plain(each.values)
-    retried = found.scale != found.about["scales"][0]
-    cost = {"processor": spent, "forward": found.forward, "backward": found.backward, "retried": retried}
     return {
         "options": found.about,
-        "lines": lines,
+        "lines": lined(scores(bench, found, name)),
         "varied": [],
         "together": {},
         "memory": None,
-        "cost": {column: plain(values) for column, values in cost.items()},
+        "cost": costs(found, spent),
     }
 
 

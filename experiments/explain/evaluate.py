@@ -232,16 +232,21 @@ def measured(
     """
     report = bench.scores(found, name)
     together = {str(count): bench.together(found[slice(0, count)]) for count in prefixes}
-    retried = (found.scale - found.scale.new_tensor(found.about["scales"][0])).abs() > 1e-4
-    cost = {"processor": spent, "forward": found.forward, "backward": found.backward, "retried": retried}
     return {
         "options": found.about,
         "rows": report.to_dict()["about"],
         "lines": lined(report),
         "varied": [] if second is None else lined(bench.varied(found, second, name)),
         "together": Report((), together).to_dict()["about"],
-        "cost": {column: plain(values) for column, values in cost.items()},
+        "cost": costs(found, spent),
     }
+
+
+def costs(found: Explanation, spent: Tensor) -> dict[str, list[float | None]]:
+    """What each row took: processor seconds, evaluations, and whether it was tried again."""
+    retried = (found.scale - found.scale.new_tensor(found.about["scales"][0])).abs() > 1e-4
+    cost = {"processor": spent, "forward": found.forward, "backward": found.backward, "retried": retried}
+    return {column: plain(values) for column, values in cost.items()}
 
 
 def lined(report: Report) -> list[dict[str, Any]]:
