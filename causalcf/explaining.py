@@ -21,11 +21,11 @@ from causalcf.explain.files import read_classifier, read_images
 from causalcf.explain.generators import Generator, from_diffusers, from_scm
 from causalcf.explain.queries import Query, decided
 from causalcf.plot.sheet import pictures
-from causalcf.pretrained import pretrained_names
+from causalcf.pretrained import load_judge, predictor_names, pretrained_names
 from causalcf.reading import read_model
 from causalcf.storage import write_text
 from causalcf.training import surrogates
-from causalcf.training.predictors import save_predictor
+from causalcf.training.predictors import load_predictor, save_predictor
 
 KINDS: tuple[type[Explainer], ...] = (
     library.DiME,
@@ -55,6 +55,7 @@ def explain(
     prompt: list[str] | None = None,
     parent: str | None = None,
     classes: str | None = None,
+    reader: list[str] | None = None,
     null: str | None = None,
     surrogate: str | None = None,
     perceptual: str | None = None,
@@ -86,6 +87,9 @@ def explain(
             it.
         classes: Which of the generator's own classes those of the classifier are, in their order, such as 3,8: of the
             parent, or of a pipeline that knows classes by number. By default they are the same.
+        reader: What a model of ours is told of another parent, whichever the class, "thickness=folder": what the
+            predictor in the folder of save_predictor, or one that ships, reads on each image. Give --reader again for
+            another parent; what is not read is at its mean.
         null: What says nothing to a pipeline: a prompt, by default the empty one, or the number of the class that was
             trained for it.
         surrogate: What gives the gradients instead of the classifier: the folder that `causalcf distil` wrote, or a
@@ -110,7 +114,7 @@ def explain(
         decides = library.Led(decides, networks.pop("surrogate"))
     for name, network in networks.items():
         setattr(explainer, name, network)
-    draws = read_generator(generator, place, prompt, parent, classes, null)
+    draws = read_generator(generator, place, prompt, parent, classes, null, reader)
     album = read_images(images, rows, draws.channels)
     queries = explainer.queries(decides, draws, album.images.to(place), target)
     held = torch.cat([query.predicted == query.target for query in queries]).cpu()
@@ -239,6 +243,7 @@ def read_generator(
     parent: str | None = None,
     classes: str | None = None,
     null: str | None = None,
+    readers: Sequence[str] | None = None,
 ) -> Generator:
     """A generator by the name of a model that ships, or a folder."""
     own = _numbers(classes)
@@ -246,6 +251,8 @@ def read_generator(
     if name not in pretrained_names() and (path / "model_index.json").is_file():
         if parent is not None:
             raise ValueError(f"--parent: {path} is a pipeline of diffusers, which has none; write --prompt")
+        if readers:
+            raise ValueError(f"--reader: {path} is a pipeline of diffusers, which has no parents to read; leave it out")
         from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, and most have no pipeline
 
         # weights in safetensors alone, and no code that lies beside them
@@ -262,7 +269,19 @@ def read_generator(
     if len(images) != 1:
         raise ValueError(f"--generator: {name} has the images {', '.join(images) or '(none)'}; expected exactly one")
     scm.mechanism(images[0]).to(device)
-    return from_scm(scm, images[0], parent, own)
+    return from_scm(scm, images[0], parent, own, dict(_reader(text, device) for text in readers or ()))
+
+
+def _reader(text: str, device: torch.device) -> tuple[str, Any]:
+    """A parent, and the predictor that reads it."""
+    name, equals, source = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise ValueError(f"--reader {text!r}: expected parent=folder, such as thickness=runs/reader-thickness")
+    try:
+        found = load_judge(source) if source in predictor_names() else load_predictor(source)
+    except (OSError, ValueError) as error:
+        raise type(error)(f"--reader: {error}") from error
+    return name, found.to(device)
 
 
 def _numbers(classes: str | None) -> list[int] | None:

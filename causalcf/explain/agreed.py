@@ -107,7 +107,7 @@ class Agreed(Explainer):
         levels, decode = generator.levels(self.steps), generator.codec.decode
         soft, rows = attempt.query.through(self.surrogate), attempt.rows
         target = attempt.query.target[rows]
-        here, there = generator.told(attempt.query.predicted[rows]), generator.told(target)
+        here, there = attempt.told(attempt.query.predicted[rows]), attempt.told(target)
 
         def loss(clean: Images) -> Tensor:
             return soft.loss(decode(clean), rows, self.loss)

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -51,6 +51,7 @@ class Attempt:
         scale: of the guidance.
         number: how many attempts these rows had before.
         spent: evaluations of the generator's network, and gradients through it, of every row of the query.
+        given: what the generator's readers say of the factual images.
         locked: places that earlier explanations of these rows changed, and this one may not.
     """
 
@@ -63,13 +64,20 @@ class Attempt:
     scale: float
     number: int
     spent: Float[Tensor, "2 all"]
+    given: Mapping[str, Tensor]
     locked: Bool[Tensor, "batch 1 height width"] | None = None
 
     def part(self, index: Int[Tensor, " some"]) -> Attempt:
         """Some of these rows."""
         units = Units(self.units.ids[index.to(self.units.ids.device)], self.units.seed)
         rows = {"images": self.images[index], "factual": self.factual[index], "rows": self.rows[index]}
-        return replace(self, **rows, units=units, locked=None if self.locked is None else self.locked[index])
+        given = {name: values[index] for name, values in self.given.items()}
+        locked = None if self.locked is None else self.locked[index]
+        return replace(self, **rows, units=units, given=given, locked=locked)
+
+    def told(self, classes: Int[Tensor, " batch"]) -> Tensor:
+        """What the generator is told of classes of these rows."""
+        return self.generator.told(classes, self.given)
 
     def book(self) -> None:
         """Share what the generator counted since the last time evenly among these rows."""
@@ -214,6 +222,7 @@ class Explainer(ABC):
         refuse_misfit(generator, images)
         if self.tells:
             generator.refuse_classes(queries[0].classes)
+            generator.told(queries[0].target[:1], generator.given(images[:1]))
         return queries
 
     def diverse(
@@ -276,7 +285,7 @@ class Explainer(ABC):
         rows = torch.arange(len(images), device=images.device)
         found, where = images.clone(), torch.zeros_like(images[:, :1], dtype=torch.bool)
         scale, after = torch.zeros(len(images)), query.before.clone()
-        spent = torch.zeros(2, len(images))
+        spent, given = torch.zeros(2, len(images)), generator.given(images) if self.tells else {}
         flipped: Bool[Tensor, " batch"] = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         for number, size in enumerate(self.scales):
             left = rows[~flipped]
@@ -285,7 +294,8 @@ class Explainer(ABC):
             generator.count()
             part = Units(ids[left.to(ids.device)], units.seed)
             shut = None if locked is None else locked[left]
-            asked = Attempt(query, generator, images[left], factual[left], left, part, size, number, spent, shut)
+            known = {name: values[left] for name, values in given.items()}
+            asked = Attempt(query, generator, images[left], factual[left], left, part, size, number, spent, known, shut)
             answer, mask = self.attempt(asked)
             asked.book()
             found[left], where[left] = answer.clamp(0, 1).to(found), mask

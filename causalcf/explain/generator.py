@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from causalcf.diffusion.codec import Codec, Pixels
 from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser, Network
+from causalcf.diffusion.readers import Reader
 from causalcf.diffusion.schedule import Levels, NoiseSchedule, Schedule, Spacing
 
-Conditions = Callable[[Int[Tensor, " batch"]], Tensor]  # classes -> what the network is told of each row
+Given = Mapping[str, Tensor]  # what else is known of each row
+Conditions = Callable[..., Tensor]  # classes, and, where there are readers, what they read -> what the network is told
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Listed:
 
     rows: Tensor
     whole: bool = False
+
+    @property
+    def count(self) -> int | None:
+        """How many classes the classifier must know."""
+        return len(self.rows) if self.whole else None
 
     def __call__(self, classes: Int[Tensor, " batch"]) -> Tensor:
         """The conditions of classes."""
@@ -48,9 +55,12 @@ class Generator:
         schedule: how much noise there is at each training step.
         prediction: what the network outputs, "epsilon", "v", "x0" or "flow".
         codec: from images in [0, 1] to what is diffused.
-        conditions: classes -> conditions, where the network can be told the class.
+        conditions: classes -> conditions, where the network can be told the class; with readers, classes and what was
+            read -> conditions.
         channels: of the images it draws, where that is known.
         size: height and width of these, where it draws no others.
+        readers: attribute -> what reads it from images in [0, 1]. The network is told of a row's class, and of what
+            its own image shows otherwise, whichever the class.
         forward: rows the network was shown since `count` was called.
         backward: rows whose gradient was taken through the network since, each as often as it was.
     """
@@ -63,6 +73,7 @@ class Generator:
     conditions: Conditions | None = None
     channels: int | None = None
     size: tuple[int, int] | None = None
+    readers: Mapping[str, Reader] = field(default_factory=dict)
     forward: int = field(default=0, init=False)
     backward: int = field(default=0, init=False)
 
@@ -98,18 +109,43 @@ class Generator:
 
     def refuse_classes(self, known: int) -> None:
         """Raise if it cannot be told the classes of a classifier that knows so many."""
-        self.told(torch.zeros(1, dtype=torch.int64, device=self.null.device))
-        if isinstance(self.conditions, Listed) and self.conditions.whole and len(self.conditions.rows) != known:
+        self.refuse_silent()
+        whole = getattr(self.conditions, "count", None)
+        if whole not in (None, known):
             raise ValueError(
-                f"generator: it can be told {len(self.conditions.rows)} classes, and the classifier knows {known}; say "
+                f"generator: it can be told {whole} classes, and the classifier knows {known}; say "
                 "which of the generator's own each of these is, classes=(3, 8) or --classes 3,8 where class 0 is its 3 "
                 "and class 1 its 8"
             )
 
-    def told(self, classes: Int[Tensor, " batch"]) -> Tensor:
-        """The conditions of classes, one per row."""
+    def refuse_silent(self) -> None:
+        """Raise if it cannot be told any class."""
         if self.conditions is None:
             raise ValueError(
                 "this generator cannot be told a class; give it conditions=, or use an explainer that needs none"
             )
-        return self.conditions(classes)
+
+    @torch.no_grad()
+    def given(self, images: Float[Tensor, "batch channel height width"]) -> dict[str, Tensor]:
+        """What its readers say of images.
+
+        Raises:
+            ValueError: a reader that does not answer with one value per image.
+        """
+        found = {name: reader(images) for name, reader in self.readers.items()}
+        for name, values in found.items():
+            if not isinstance(values, Tensor) or len(values) != len(images):
+                got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+                raise ValueError(f"the reader of {name}: expected a tensor with a value for each image, got {got}")
+        return found
+
+    def told(self, classes: Int[Tensor, " batch"], given: Given | None = None) -> Tensor:
+        """The conditions of classes, one per row.
+
+        Args:
+            classes: of the explained classifier.
+            given: what its readers said of these rows.
+        """
+        self.refuse_silent()
+        assert self.conditions is not None
+        return self.conditions(classes, given) if self.readers else self.conditions(classes)

@@ -91,7 +91,7 @@ class LDCE(Explainer):
             return (2 * (decode(clean).clamp(0, 1) - attempt.images).abs()).flatten(1).sum(1)
 
         guidance = Consensus(
-            generator.told(query.target[rows]),
+            attempt.told(query.target[rows]),
             lambda clean: query.loss(decode(clean), rows, "log-probability"),
             distance,
             (self.class_weight, self.distance_weight),

@@ -86,7 +86,9 @@ def answers(explainer: Any, classifier: Any, generator: Generator, like: Tensor)
         said += [denoiser.epsilon(x, k, generator.nothing(2)) for k in (1, levels.steps)]
         if generator.conditions is not None:
             with suppress(ValueError, IndexError, RuntimeError):  # it knows fewer: a method that asks for them says so
-                said.append(generator.told(torch.arange(query.classes, device=x.device)))
+                classes = torch.arange(query.classes, device=x.device)
+                given = generator.given(images[:1].expand(len(classes), *images.shape[1:]))
+                said.append(generator.told(classes, given))
     found["generator"] = [number for tensor in [*said, levels.alpha] for number in _numbers(tensor)]
     return found
 

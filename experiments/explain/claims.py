@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -178,29 +178,29 @@ def mark(own: Result, other: Result, column: str) -> Mark:
     return {"held": "+", "not held": "-"}.get(found, "=")  # pyright: ignore[reportReturnType]
 
 
-def beaten(own: Result, other: Result) -> bool:
+def beaten(own: Result, other: Result, columns: Sequence[str] = CONTEST) -> bool:
     """Whether our own is better in at least one column, and worse in none."""
-    marks = [mark(own, other, column) for column in CONTEST if counted(own, other, column)]
+    marks = [mark(own, other, column) for column in columns if counted(own, other, column)]
     return "+" in marks and "-" not in marks
 
 
-def contest(measured: Measured) -> list[str]:
+def contest(measured: Measured, columns: Sequence[str] = CONTEST) -> list[str]:
     """Where each of our own is better than each published method, on the rows that both have."""
     ours = [name for name, method in METHODS.items() if method.ours]
     published = [name for name, method in METHODS.items() if method.published]
     others = [name for name in published if name in measured]
     absent = [name for name in published if name not in measured]
-    lines = [f"| our own | against | n | {' | '.join(CONTEST)} | verdict |", "|" + "---|" * (len(CONTEST) + 4)]
+    lines = [f"| our own | against | n | {' | '.join(columns)} | verdict |", "|" + "---|" * (len(columns) + 4)]
     best, won = [], {}
     for own in (name for name in ours if name in measured):
-        wins = [beaten(measured[own], measured[other]) for other in others]
+        wins = [beaten(measured[own], measured[other], columns) for other in others]
         for other, win in zip(others, wins, strict=True):
             pair = measured[own], measured[other]
             cells = [
                 own,
                 other,
                 str(min(result.rows for result in pair)),
-                *(_cell(*pair, column) for column in CONTEST),
+                *(_cell(*pair, column) for column in columns),
             ]
             lines.append(f"| {' | '.join(cells)} | {'beaten' if win else 'not beaten'} |")
         won[own] = sum(wins)

@@ -32,7 +32,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "BKL": ("BKL", ALL),
 }
 DIVERSITY = ("diversity of 2, 1 - |cosine|", "rows with two flips")
-PLACES = {**COLUMNS, "diversity": DIVERSITY}
+MOVED = {f"{name} moved": (f"{name} moved", FLIPPED) for name in ("thickness", "intensity", "slant")}  # of digits
+PLACES = {**COLUMNS, "diversity": DIVERSITY, **MOVED}
 RATIO = "NAFR / flip rate"
 TOGETHER = ("CD", "FID", "sFID")
 COST = {
@@ -41,7 +42,7 @@ COST = {
     "backward": "of them differentiated",
     "retried": "share tried again",
 }
-LOWER = {"truth error", "MNAC", "CD", "L1", "BKL", "FID", "sFID", *COST}
+LOWER = {"truth error", "MNAC", "CD", "L1", "BKL", "FID", "sFID", *COST, *MOVED}
 FEWEST = 10  # pairs of rows, below which nothing is decided
 
 

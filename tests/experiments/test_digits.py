@@ -49,6 +49,7 @@ def test_what_is_left_alone_has_not_moved(readers):
 def test_a_run_that_is_repeated_measures_nothing_again(readers, tmp_path, monkeypatch, capsys):
     few = Family({**FAMILIES["Agreed"].given, "steps": 3}, {"share": (0.03, 0.05)})
     monkeypatch.setitem(FAMILIES, "Agreed", few)
+    monkeypatch.setattr(digits, "OWN", few.grid)
     asked = {"rows": 3, "tried": 2, "only": ["Agreed"], "readers": readers, "kept": tmp_path / "k", "out": tmp_path}
     digits.main(**asked)
     content = json.loads((tmp_path / "Agreed.json").read_text())

@@ -137,7 +137,9 @@ def test_a_pixel_of_a_mask_is_repainted_with_the_codes_that_hold_it(generator, c
 
     def painted(rows):
         shown, units = images[rows], Units(IDS[rows], 0)
-        asked = Attempt(query, generator, shown, generator.codec.encode(shown), rows, units, 1.0, 0, torch.zeros(2, 3))
+        asked = Attempt(
+            query, generator, shown, generator.codec.encode(shown), rows, units, 1.0, 0, torch.zeros(2, 3), {}
+        )
         model = guided(generator.denoiser(levels), generator.nothing(len(rows)), NoGuidance())
         return repainted(0.9 * shown, where[rows], asked, model, levels, 4, "small")
 
