@@ -134,9 +134,12 @@ class Generator:
         """
         found = {name: reader(images) for name, reader in self.readers.items()}
         for name, values in found.items():
-            if not isinstance(values, Tensor) or len(values) != len(images):
+            if not isinstance(values, Tensor) or values.shape != (len(images),):
                 got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-                raise ValueError(f"the reader of {name}: expected a tensor with a value for each image, got {got}")
+                raise ValueError(
+                    f"the reader of {name}: expected a tensor with a value for each image, of shape ({len(images)},), "
+                    f"got {got}"
+                )
         return found
 
     def told(self, classes: Int[Tensor, " batch"], given: Given | None = None) -> Tensor:

@@ -127,6 +127,25 @@ def test_of_several_classes_the_one_that_is_left_is_told(images):
     assert asked[-2:] == [found.predicted[~found.flipped].tolist(), [0] * 5]
 
 
+def test_what_was_read_of_a_row_is_told_of_that_row(images):
+    asked = []
+
+    def conditions(classes, given):
+        asked.append((len(classes), given["light"].tolist()))
+        return torch.zeros(len(classes), 3).double()
+
+    light = lambda x: x.mean((1, 2, 3))  # noqa: E731
+    network = lambda x, timestep, condition: 0.1 * x  # noqa: E731
+    drawing = Generator(network, torch.zeros(3).double(), conditions=conditions, readers={"light": light})
+    order = light(images).argsort()
+    first = light(images)[order[2]].item()
+    classifier = lambda x: torch.where(light(x) > first, 1.0, -1.0) + 0 * light(x)  # noqa: E731
+    found = Agreed(**OPTIONS).explain(classifier, drawing, images, ids=IDS)
+    again = found.scale == OPTIONS["scales"][1]
+    assert 0 < again.sum() < 5
+    assert asked[-1] == (int(again.sum()), light(images)[again].tolist())
+
+
 def test_further_explanations_keep_out_of_the_places_of_earlier_ones(told, classifier, images):
     first, second = Agreed(**OPTIONS).diverse(classifier, told, images, ids=IDS, threshold=1e-3, blur=1)
     assert not torch.equal(first.counterfactuals, second.counterfactuals)

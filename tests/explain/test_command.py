@@ -22,6 +22,7 @@ from causalcf.cli import main
 from causalcf.explain import Explanation
 from causalcf.explain.files import FORCE, read_classifier, read_images
 from causalcf.networks.classifier import Classifier, Regressor
+from causalcf.pretrained import load_judge
 from causalcf.training.predictors import save_predictor
 from causalcf.training.surrogates import distil
 
@@ -285,6 +286,20 @@ def test_the_generator_is_told_which_of_its_classes_are_meant(folder, tmp_path):
         found[classes] = Explanation.load(out).counterfactuals
         assert torch.equal(found[classes], expected.counterfactuals)
     assert not torch.allclose(*found.values(), atol=1e-6)
+
+
+def test_the_generator_is_told_what_a_predictor_reads(tmp_path):
+    images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    place, judge = torch.device("cpu"), load_judge("morphomnist-thickness")
+    save_predictor(judge, tmp_path / "reader")
+    for source in ("morphomnist-thickness", str(tmp_path / "reader")):
+        readers = [f"thickness={source}"]
+        found = explaining.read_generator("morphomnist-spatial", place, parent="digit", readers=readers)
+        with torch.no_grad():
+            assert torch.equal(found.given(images)["thickness"], judge.predict(images))
+    for text, message in (("thickness", "expected parent=folder"), ("thickness=nowhere", "--reader: .*nowhere")):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            explaining.read_generator("morphomnist-spatial", place, parent="digit", readers=[text])
 
 
 @pytest.mark.parametrize(

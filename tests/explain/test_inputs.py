@@ -8,7 +8,7 @@ from torch import nn
 from causalcf.explain import LDCE, SCE, FastDiME, IntegratedGradients, Led, SmoothGrad, explain_all, label
 from causalcf.explain.generators import Generator, from_scm
 from causalcf.explain.queries import Query, decided
-from causalcf.pretrained import load_pretrained
+from causalcf.pretrained import load_judge, load_pretrained
 
 FEW = {"steps": 10, "depth": 3, "scales": (8.0,), "batch": 2}
 
@@ -289,6 +289,30 @@ def test_a_model_is_told_which_of_its_classes_those_of_the_classifier_are():
             from_scm(digits, label="digit", classes=classes)
     with pytest.raises(ValueError, match=r"write label= \(--parent\) as well"):
         from_scm(digits, classes=(3, 8))
+
+
+@pytest.mark.parametrize(
+    ("readers", "message"),
+    [
+        ({"size": lambda x: x}, "expected readers of other parents of image, thickness, intensity, slant, got 'size'"),
+        ({"digit": lambda x: x}, "got 'digit'"),
+        ({"slant": load_judge("morphodigits-digit")}, "slant: this predictor reads 'digit'"),
+        (
+            {"slant": lambda x: x.mean()},
+            r"the reader of slant: .* value for each image, of shape \(1,\), got shape \(\)",
+        ),
+        ({"slant": lambda x: 0.1}, "a value for each image, .* got float"),
+        ({"slant": lambda x: x.mean((2, 3))}, r"of shape \(1,\), got shape \(1, 1\)"),
+        ({"slant": lambda x: x.mean((1, 2, 3)) / 0}, "the reader of slant: .*finite"),
+    ],
+)
+def test_readers_that_do_not_fit_are_refused_before_anything_is_drawn(readers, message):
+    digits = load_pretrained("morphodigits-spatial")
+    first = lambda x: 99 * torch.eye(10)[0] + x.mean((1, 2, 3))[:, None]  # noqa: E731
+    with pytest.raises(ValueError, match=message):
+        LDCE().queries(first, from_scm(digits, label="digit", readers=readers), torch.zeros(1, 1, 28, 28), 1)
+    with pytest.raises(ValueError, match=r"write label= \(--parent\) as well"):
+        from_scm(digits, readers={"slant": lambda x: x.mean((1, 2, 3))})
 
 
 def test_a_generator_whose_network_says_that_images_do_not_fit(generator, classifier, images):
