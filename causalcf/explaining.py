@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import difflib
 import inspect
 from collections.abc import Sequence
@@ -130,6 +131,8 @@ def explain(
     found = library.explain_all(explainer, decides, draws, data, target, folder=out, progress=True)
     found.save(out, pictures=False)
     (out / PICTURES).mkdir(exist_ok=True)
+    for name in _recorded(out / "record.csv") - set(album.names):  # of an earlier start, with more images
+        (out / PICTURES / f"{name}.png").unlink(missing_ok=True)
     for name, values in zip(album.names, pictures(found.counterfactuals), strict=True):
         Image.fromarray((255 * values).round().astype("uint8")).save(out / PICTURES / f"{name}.png")
     plot.explanations(found, rows=DRAWN, names=album.names).savefig(out / "grid.png")
@@ -194,6 +197,14 @@ def _refuse_folder(out: Path, images: Path) -> None:
         raise FileExistsError(f"--out: {out} is a file; give a folder")
     if out.resolve() == images.resolve():
         raise ValueError(f"--out: {out} is the folder of the images, which would be read again next time; give another")
+
+
+def _recorded(path: Path) -> set[str]:
+    """The names of the images in a record that was written before, if there is one."""
+    if not path.is_file():
+        return set()
+    with path.open(newline="", encoding="utf-8") as lines:
+        return {name for line in csv.DictReader(lines) if (name := line.get("name"))}
 
 
 def _device(name: str) -> torch.device:

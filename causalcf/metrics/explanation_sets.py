@@ -14,6 +14,8 @@ from causalcf.metrics.explanation import Logits, flips
 from causalcf.metrics.realism import frechet
 from causalcf.metrics.tally import Estimate, estimate
 
+SPLITS = 10_000  # of a seed, before those of the next one begin
+
 
 def flip_rate(logits: Logits, target: Int[Tensor, " batch"]) -> Estimate:
     """`mean 1[f(x_cf) = y']`, validity, from 0 to 1; higher is better.
@@ -152,13 +154,13 @@ def split_fid(
         other: of their counterfactuals, row by row.
         flipped: which counterfactuals take part, by default all.
         repeats: how many splits.
-        seed: of the splits; split k is the same whatever the number of repeats.
+        seed: of the splits, which no two seeds share; split k is the same whatever the number of repeats.
     """
     flipped = torch.ones(len(real), dtype=torch.bool) if flipped is None else flipped.cpu().bool()
     real, other = real.detach().cpu(), other.detach().cpu()
     values = []
     for repeat in range(repeats):
-        order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed + repeat))
+        order = torch.randperm(len(real), generator=torch.Generator().manual_seed(SPLITS * seed + repeat))
         a, b = order[: len(real) // 2], order[len(real) // 2 :]
         values.append((fid(real[a], other[b[flipped[b]]]) + fid(real[b], other[a[flipped[a]]])) / 2)
     found = torch.tensor(values, dtype=torch.float64)

@@ -247,6 +247,15 @@ def test_what_cannot_be_distilled_is_answered(folder, tmp_path, capsys, change, 
     assert not (folder / "images" / "config.json").exists()
 
 
+def test_pictures_of_fewer_images_are_all_that_is_left(folder, tmp_path):
+    out = tmp_path / "out"
+    assert run(folder, out=out, rows=4) == 0
+    Image.new("L", (8, 8)).save(out / "counterfactuals" / "mine.png")
+    assert run(folder, out=out, rows=2) == 0
+    assert sorted(path.stem for path in (out / "counterfactuals").iterdir()) == ["a", "b", "mine"]
+    assert len((out / "record.csv").read_text().splitlines()) == 3
+
+
 def test_features_are_kept_near(folder, tmp_path):
     change = {"out": tmp_path / "out", "method": "dime", "perceptual": f"{folder / 'code.py'}:edges"}
     assert run(folder, "--option", "depth=3", **change) == 0  # of two steps the first and the last follow no features

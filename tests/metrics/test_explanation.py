@@ -436,7 +436,7 @@ def test_split_distance_is_between_halves_that_share_no_image():
     flipped = torch.rand(80, generator=torch.Generator().manual_seed(4)) < 0.6
     found, expected = m.split_fid(x, y, flipped, repeats=4, seed=7), []
     for repeat in range(4):
-        order = torch.randperm(80, generator=torch.Generator().manual_seed(7 + repeat)).tolist()
+        order = torch.randperm(80, generator=torch.Generator().manual_seed(70_000 + repeat)).tolist()
         pair = []
         for one, other in ((order[:40], order[40:]), (order[40:], order[:40])):
             assert not set(one) & set(other)
@@ -456,6 +456,10 @@ def test_split_distance_of_a_set_to_itself_is_above_zero():
     assert found.sd > 0
     assert found == m.split_fid(x, x)
     assert found != m.split_fid(x, x, seed=100)
+    one, other = (m.split_fid(x, x, repeats=10, seed=seed) for seed in (0, 1))
+    later = [m.split_fid(x, x, repeats=count).mean * count for count in (1, 10, 11)]
+    assert not math.isclose(10 * other.mean, later[2] - later[0], rel_tol=1e-6)  # other splits, not the same a step on
+    assert math.isclose(10 * one.mean, later[1])
     assert math.isclose(m.split_fid(x, x, repeats=1).mean, m.split_fid(x, x, repeats=1, seed=0).mean)
     assert math.isnan(m.split_fid(x, x, repeats=1).sd)
 
