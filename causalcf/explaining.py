@@ -90,7 +90,7 @@ def explain(
             parent, or of a pipeline that knows classes by number. By default they are the same.
         reader: What a model of ours is told of another parent, whichever the class, "thickness=folder": what the
             predictor in the folder of save_predictor, or one that ships, reads on each image. Give --reader again for
-            another parent; what is not read is at its mean.
+            another parent; of what is not read it is told what the model draws under the class, on average.
         null: What says nothing to a pipeline: a prompt, by default the empty one, or the number of the class that was
             trained for it.
         surrogate: What gives the gradients instead of the classifier: the folder that `causalcf distil` wrote, or a

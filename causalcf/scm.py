@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -170,11 +170,18 @@ class SCM(nn.Module):
 
     # ---- the three rungs
 
-    def sample(self, rows: int, seed: int = 0) -> dict[str, Tensor]:
-        """Rung 1: rows drawn from the model (rung 2, if it was made by `do`), with their ids 0, 1, ..."""
+    def sample(self, rows: int, seed: int = 0, only: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Rung 1: rows drawn from the model (rung 2, if it was made by `do`), with their ids 0, 1, ...
+
+        Args:
+            rows: how many.
+            seed: of their noise.
+            only: the variables that are wanted; what they do not listen to is not drawn. All by default.
+        """
         units = Units(torch.arange(rows, device=self.device), seed)
         noise = ExogenousNoise(self, units, None)
-        return World(self, units, noise, before=None, actions=self.actions, reached=frozenset(self.graph)).values()
+        world = World(self, units, noise, before=None, actions=self.actions, reached=frozenset(self.graph))
+        return world.values() if only is None else {**{name: world[name] for name in only}, "id": units.ids}
 
     def do(self, action: Do | None = None, /, **actions: Any) -> SCM:
         """Rung 2: the model in which these interventions have been made; mechanisms are shared, not copied."""

@@ -145,6 +145,18 @@ def test_a_row_keeps_its_counterfactual_in_any_batch_order_and_position():
         torch.testing.assert_close(part[name], whole[name][order], atol=1e-5, rtol=0)
 
 
+def test_of_a_sample_only_what_is_asked_for_is_drawn():
+    scm = tiny()
+    whole = scm.do(t=1.0).sample(3, seed=3)
+    scm.mechanisms["x"].fitted = scm.mechanisms["k"].fitted = False
+    found = scm.do(t=1.0).sample(3, seed=3, only=["i"])
+    assert set(found) == {"i", "id"}
+    assert torch.equal(found["i"], whole["i"])
+    assert torch.equal(found["id"], whole["id"])
+    with pytest.raises(RuntimeError, match="k: its Categorical is not fitted yet"):
+        scm.do(t=1.0).sample(3, only=["i", "s"])
+
+
 def test_samples_are_the_same_rows_whatever_their_number():
     scm = tiny().double()
     few, many = scm.sample(2, seed=1), scm.sample(4, seed=1)

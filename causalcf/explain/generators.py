@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from causalcf.diffusion.codec import Pixels
@@ -19,45 +19,66 @@ from causalcf.explain.pipelines import from_diffusers
 from causalcf.mechanisms import DiffSCM, NSCMDiffusion, SpatialDiffusion
 from causalcf.mechanisms.features import Features
 from causalcf.scm import SCM
-from causalcf.variables import Binary, Categorical, Continuous, Variable
+from causalcf.variables import Binary, Categorical, Continuous
 
 __all__ = ["Generator", "from_diffusers", "from_scm"]
+
+DRAWN = 2000  # rows that averages are of
 
 
 @dataclass(frozen=True)
 class Parents:
-    """The conditions of a model's image: the class of one parent, and the others as they were read, or at their means.
+    """The conditions of a model's image: the class of one parent, and the others as they were read, or on average.
 
     Args:
         features: what the network is told of parents.
         label: the parent that classes mean.
-        own: its own class for each class of the explained classifier.
+        classes: its own class for each class of the explained classifier.
+        means: what the network is told of each of these on average; of a row, but for what was read of it.
     """
 
     features: Features
     label: str
-    own: Listed
+    classes: Sequence[int]
+    means: Float[Tensor, "class features"]
 
     @property
-    def count(self) -> int | None:
+    def count(self) -> int:
         """How many classes the classifier must know."""
-        return self.own.count
+        return len(self.classes)
 
     def __call__(self, classes: Int[Tensor, " batch"], given: Given | None = None) -> Tensor:
         """The conditions of classes, and of what was read of the same rows."""
-        told: dict[str, Tensor] = {}
-        for (name, variable), mean in zip(self.features.variables.items(), self.features.mean, strict=True):
-            whole = isinstance(variable, Binary | Categorical)
-            if given is not None and name in given:
-                told[name] = variable.check(f"the reader of {name}", _within(variable, given[name].to(mean.device)))
-            else:
-                told[name] = (torch.zeros_like(mean, dtype=torch.int64) if whole else mean).expand(len(classes))
-        told[self.label] = self.own(classes.to(self.features.mean.device))
-        return self.features(told, len(classes))
+        told = Listed(self.means)(classes)
+        if not given:
+            return told
+        read = {
+            name: self.features.variables[name].check(f"the reader of {name}", _within(self.features, name, values))
+            for name, values in given.items()
+        }
+        found = self.features({**_blank(self.features, len(classes)), **read}, len(classes))
+        return torch.where(_columns(self.features, read), found, told)
 
 
-def _within(variable: Variable, read: Tensor) -> Tensor:
+def _columns(features: Features, names: Collection[str]) -> Bool[Tensor, " features"]:
+    """Which of the features tell of these variables."""
+    given: list[bool] = []
+    for name, variable in features.variables.items():
+        given += [name in names] * (variable.classes if isinstance(variable, Categorical) else 1)
+    return torch.tensor(given, device=features.mean.device)
+
+
+def _blank(features: Features, rows: int) -> dict[str, Tensor]:
+    """Values of all variables, of no meaning."""
+    zero = torch.zeros(rows, device=features.mean.device)
+    return {
+        name: zero if isinstance(variable, Continuous) else zero.long() for name, variable in features.variables.items()
+    }
+
+
+def _within(features: Features, name: str, read: Tensor) -> Tensor:
     """A reading in the variable's type, and, of a continuous one, in its support: what is measured may leave it."""
+    variable, read = features.variables[name], read.to(features.mean.device)
     if not isinstance(variable, Continuous):
         return read if read.is_floating_point() else read.long()  # probabilities are no classes, and refused
     return read.float().clamp(
@@ -77,8 +98,8 @@ def from_scm(
     Args:
         scm: fitted, with a diffusion mechanism at the node, trained with a null token.
         node: the image.
-        label: the discrete parent that classes mean; the other parents are then set to their means, or, if they are
-            discrete, to class 0, unless they are read.
+        label: the discrete parent that classes mean. Of the other parents the network is told what the model draws of
+            them under `do(label)`, on average, unless they are read.
         classes: the parent's own class for each class of the explained classifier; by default they are the same. Of
             digits, a classifier of 3 and 8 is explained with `label="digit", classes=(3, 8)`.
         readers: other parent -> what reads it from images in [0, 1]: a function, or a predictor with `predict`. The
@@ -105,7 +126,9 @@ def from_scm(
         raise ValueError(
             f"from_scm: classes and readers go with a discrete parent of {node}; write label= (--parent) as well"
         )
-    conditions = None if label is None else _parents(mechanism, node, label, classes)
+    conditions, known = None, {} if label is None else _readers(mechanism, node, label, readers or {})
+    if label is not None:
+        conditions = _parents(scm, mechanism, node, label, classes, known)
     schedule, (channels, *size) = Schedule(mechanism.schedule), mechanism.variable.shape
     return Generator(
         network,
@@ -116,12 +139,17 @@ def from_scm(
         conditions,
         channels,
         (size[0], size[1]),
-        {} if conditions is None else _readers(conditions, node, readers or {}),
+        known,
     )
 
 
 def _parents(
-    mechanism: SpatialDiffusion | NSCMDiffusion | DiffSCM, node: str, label: str, classes: Sequence[int] | None
+    scm: SCM,
+    mechanism: SpatialDiffusion | NSCMDiffusion | DiffSCM,
+    node: str,
+    label: str,
+    classes: Sequence[int] | None,
+    readers: Collection[str],
 ) -> Parents:
     """What the network is told of each class of a parent."""
     parent, features = mechanism.parents.get(label), mechanism.features
@@ -133,12 +161,19 @@ def _parents(
             f"from_scm: expected as classes numbers from 0 to {parent.classes - 1} of {label}, one for each class of "
             f"the classifier, got {classes}; write classes=(0, 1)"
         )
-    return Parents(features, label, Listed(torch.tensor(chosen, device=features.mean.device), whole=True))
+    others, means = [name for name in mechanism.parents if name != label and name not in readers], []
+    for own in chosen:
+        drawn = scm.do(**{label: own}).sample(DRAWN, only=[label, *others])
+        told = _blank(features, DRAWN) | {name: column.to(features.mean.device) for name, column in drawn.items()}
+        means.append(features(told, DRAWN).mean(0))
+    return Parents(features, label, chosen, torch.stack(means))
 
 
-def _readers(conditions: Parents, node: str, readers: Mapping[str, Any]) -> dict[str, Reader]:
+def _readers(
+    mechanism: SpatialDiffusion | NSCMDiffusion | DiffSCM, node: str, label: str, readers: Mapping[str, Any]
+) -> dict[str, Reader]:
     """Readers of the other parents."""
-    others = [name for name in conditions.features.variables if name != conditions.label]
+    others = [name for name in mechanism.parents if name != label]
     if unknown := [name for name in readers if name not in others]:
         raise ValueError(
             f"from_scm: expected readers of other parents of {node}, {', '.join(others) or '(none)'}, got "

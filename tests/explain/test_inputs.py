@@ -276,11 +276,9 @@ def test_a_generator_of_another_resolution_or_of_other_channels(classifier):
 def test_a_model_is_told_which_of_its_classes_those_of_the_classifier_are():
     digits = load_pretrained("morphodigits-spatial")
     ten, two = from_scm(digits, label="digit"), from_scm(digits, label="digit", classes=(3, 8))
-    features = digits.mechanism("image").features
-    given = dict(zip(features.variables, features.mean[:, None].expand(-1, 2), strict=True))
-    expected = features({**given, "digit": torch.tensor([3, 8])}, 2)
-    assert torch.equal(two.told(torch.tensor([0, 1])), expected)
-    assert torch.equal(ten.told(torch.tensor([3, 8])), expected)
+    told = two.told(torch.tensor([0, 1]))
+    assert torch.equal(ten.told(torch.tensor([3, 8])), told)
+    assert told[:, 3:].tolist() == torch.eye(10)[[3, 8]].tolist()
     with pytest.raises(ValueError, match="can be told 10 classes, and the classifier knows 2"):
         LDCE().queries(lambda x: x.mean((1, 2, 3)), ten, torch.rand(2, 1, 28, 28))
     assert len(LDCE().queries(lambda x: x.mean((1, 2, 3)), two, torch.rand(2, 1, 28, 28))) == 1
