@@ -197,7 +197,7 @@ def graph(*, graph: Path | None = None, model: str | None = None, out: Path = Pa
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command for command in (demo, fit, counterfactual, evaluate, explain, distil, graph)
 }
-REPEATED = ("do", "option", "prompt")  # options that may come again, which a signature cannot say
+REPEATED = ("do", "option", "prompt", "reader")  # options that may come again, which a signature cannot say
 
 
 # ---- what the arguments mean

@@ -306,6 +306,20 @@ def test_the_generator_is_told_what_a_predictor_reads(tmp_path):
         found = explaining.read_generator("morphomnist-spatial", place, parent="digit", readers=readers)
         with torch.no_grad():
             assert torch.equal(found.given(images)["thickness"], judge.predict(images))
+    for digit, name in enumerate("ab"):
+        Image.fromarray((255 * images[digit, 0]).byte().numpy()).save(tmp_path / f"{name}.png")
+    arguments = ["--images", tmp_path, "--classifier", "morphomnist-digit", "--generator", "morphomnist-spatial"]
+    arguments += ["--method", "agreed", "--option", "steps=2", "--option", "scales=1", "--parent", "digit"]
+    arguments += [f"--reader=thickness={tmp_path / 'reader'}", "--reader=intensity=morphomnist-intensity"]
+    with torch.no_grad():
+        album = read_images(tmp_path)
+        target = int((load_judge("morphomnist-digit")(album.images).argmax(1).max() + 1) % 10)
+    assert main(["explain", *map(str, arguments), "--target", str(target), "--out", str(tmp_path / "out")]) == 0
+    readers = {name: load_judge(f"morphomnist-{name}") for name in ("thickness", "intensity")}
+    draws = cf.explain.generators.from_scm(cf.load_pretrained("morphomnist-spatial"), label="digit", readers=readers)
+    how = cf.explain.Agreed(steps=2, scales=(1,))
+    expected = how.explain(load_judge("morphomnist-digit"), draws, album.images, target, album.ids)
+    assert torch.equal(Explanation.load(tmp_path / "out").counterfactuals, expected.counterfactuals)
     for text, message in (("thickness", "expected parent=folder"), ("thickness=nowhere", "--reader: .*nowhere")):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             explaining.read_generator("morphomnist-spatial", place, parent="digit", readers=[text])
