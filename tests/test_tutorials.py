@@ -17,6 +17,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TUTORIALS = {
     "sequences.md": {"sequence.png": "sequences.png"},
     "representations.md": {"pendulum.png": "representations.png"},
+    "explaining.md": {"explaining.png": "explaining.png"},
     "explanations-and-causes.md": {"faces.png": "explanations-and-causes.png"},
 }
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", flags=re.DOTALL)
