@@ -32,20 +32,16 @@ class Parents:
 
     Args:
         features: what the network is told of parents.
-        label: the parent that classes mean.
-        classes: its own class for each class of the explained classifier.
-        means: what the network is told of each of these on average; of a row, but for what was read of it.
+        means: the same of each class of the explained classifier, on average; of a row, but for what was read of it.
     """
 
     features: Features
-    label: str
-    classes: Sequence[int]
     means: Float[Tensor, "class features"]
 
     @property
     def count(self) -> int:
         """How many classes the classifier must know."""
-        return len(self.classes)
+        return len(self.means)
 
     def __call__(self, classes: Int[Tensor, " batch"], given: Given | None = None) -> Tensor:
         """The conditions of classes, and of what was read of the same rows."""
@@ -126,8 +122,9 @@ def from_scm(
         raise ValueError(
             f"from_scm: classes and readers go with a discrete parent of {node}; write label= (--parent) as well"
         )
-    conditions, known = None, {} if label is None else _readers(mechanism, node, label, readers or {})
+    conditions, known = None, {}
     if label is not None:
+        known = _readers(mechanism, node, label, readers or {})
         conditions = _parents(scm, mechanism, node, label, classes, known)
     schedule, (channels, *size) = Schedule(mechanism.schedule), mechanism.variable.shape
     return Generator(
@@ -166,7 +163,7 @@ def _parents(
         drawn = scm.do(**{label: own}).sample(DRAWN, only=[label, *others])
         told = _blank(features, DRAWN) | {name: column.to(features.mean.device) for name, column in drawn.items()}
         means.append(features(told, DRAWN).mean(0))
-    return Parents(features, label, chosen, torch.stack(means))
+    return Parents(features, torch.stack(means))
 
 
 def _readers(

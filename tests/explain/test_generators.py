@@ -72,7 +72,7 @@ def test_averages_need_fitted_mechanisms_of_what_is_not_read(faces):
 
 def test_probabilities_are_no_classes_to_tell():
     named = {"smiling": Binary(), "young": Binary()}
-    classes = Parents(Features(named), "smiling", (0, 1), torch.tensor([[0.0, 0.5], [1.0, 0.5]]))
+    classes = Parents(Features(named), torch.tensor([[0.0, 0.5], [1.0, 0.5]]))
     with pytest.raises(TypeError, match="the reader of young: expected"):
         classes(torch.tensor([1]), {"young": torch.tensor([0.7])})
     assert classes(torch.tensor([1]), {"young": torch.tensor([True])}).tolist() == [[1.0, 1.0]]
