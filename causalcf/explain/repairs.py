@@ -46,9 +46,11 @@ def accuracy(
         batch: rows at a time.
     """
     rows, right = table(rows), 0
+    weight = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
-        right += int((decided(classifier(part["image"])) == part[label]).sum())
+        images = part["image"] if weight is None else part["image"].to(weight.device)
+        right += int((decided(classifier(images)).cpu() == part[label].cpu()).sum())
     return right / len(rows)
 
 
@@ -175,7 +177,8 @@ def repair(
     start = None if unbiased is None else accuracy(classifier, unbiased, label)
     done: list[Round] = []
     for number in range(rounds):
-        part = _askable(classifier, rows[order[number * count : (number + 1) * count].tolist()], target)
+        part = rows[order[number * count : (number + 1) * count].tolist()]
+        part = _askable(classifier, {**part, "image": part["image"].to(generator.null.device)}, target)
         explanation = explainer.explain(asked(classifier), generator, part["image"], target, part.get("id"))
         labels = _judged(explanation, part[label], teacher)
         used = labels != UNKNOWN
@@ -194,7 +197,7 @@ def repair(
             known,
             seed=derived_seed(seed, number),
             **training,
-        )
+        ).to(generator.null.device)
         fooled = (labels != explanation.target.cpu())[used].double().mean().item()
         seen = changes(explanation, readers) if readers and explanation.flipped.any() else None
         done.append(
@@ -220,7 +223,7 @@ def _askable(classifier: nn.Module, part: Mapping[str, Tensor], target: int | No
             f"repair: the classifier decides all {len(part['image'])} rows of a round for class {target} already; "
             "explain more rows, or take target=None"
         )
-    return {name: column[left] for name, column in part.items()}
+    return {name: column[left.to(column.device)] for name, column in part.items()}
 
 
 def _judged(explanation: Explanation, label: Tensor, teacher: Teacher) -> Int[Tensor, " batch"]:

@@ -77,8 +77,8 @@ class _Mixture:
         rows = self.rows[seen]
         own = rows["image"].float()
         Image(*self.images.shape[1:]).check("image", own)
-        images = torch.cat([own, self.images[found]])
-        return images, torch.cat([rows[self.label], self.labels[found]])
+        images, labels = self.images[found].to(own.device), self.labels[found].to(rows[self.label].device)
+        return torch.cat([own, images]), torch.cat([rows[self.label], labels])
 
 
 class _Repair(L.LightningModule):
@@ -161,7 +161,7 @@ def repaired(
         logits = network(images[:2].to(next(network.parameters(), images)))
     _check_labels(rows, label, labels, len(images), log_probabilities(logits).shape[1])
     usable = (labels != UNKNOWN).nonzero()[:, 0]
-    mixture = _Mixture(rows, label, images[usable].float(), labels[usable])
+    mixture = _Mixture(rows, label, images[usable.to(images.device)].float(), labels[usable])
     seen = Batches(len(rows), batch - counted, derived_seed(seed, "rows"), 0, steps)
     found = Batches(len(usable), counted, derived_seed(seed, "counterfactuals"), 0, steps)
     with torch.random.fork_rng(devices=[]):
