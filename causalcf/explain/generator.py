@@ -140,7 +140,7 @@ class Generator:
                     f"the reader of {name}: expected a tensor with a value for each image, of shape ({len(images)},), "
                     f"got {got}"
                 )
-        return found
+        return {name: values.to(images.device) for name, values in found.items()}
 
     def told(self, classes: Int[Tensor, " batch"], given: Given | None = None) -> Tensor:
         """The conditions of classes, one per row.
