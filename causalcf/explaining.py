@@ -37,6 +37,7 @@ KINDS: tuple[type[Explainer], ...] = (
     library.SCE,
     library.SCELiteHQ,
     library.Agreed,
+    library.Told,
 )
 METHODS = {kind.__name__.lower(): kind for kind in KINDS}
 ELSEWHERE = ("batch", "seed", "surrogate", "perceptual", "options")  # options of their own, or no text could say them
@@ -78,14 +79,14 @@ def explain(
             run and returns a module; a folder of save_predictor; or a predictor that ships. Pickles are not opened.
         generator: Name of a model that ships, such as morphodigits-spatial; the folder of a fitted one, with a
             SpatialDiffusion; or a local folder of a diffusers pipeline, with weights in safetensors.
-        method: One of dime, fastdime, maskdime, ace, ldce, sce, scelitehq, agreed.
+        method: One of dime, fastdime, maskdime, ace, ldce, sce, scelitehq, agreed, told.
         target: Class to reach, a number. By default the other one of two.
         label: Of a classifier with many labels, which one to explain; it then has two classes.
         option: Of the method, such as "depth=30" or "scales=8,10"; give --option again for another.
-        prompt: What a pipeline that reads text is told of a class; once for each class, in their order. LDCE and Agreed
-            need it.
-        parent: What a model of ours is told of a class: which discrete parent of the image it is. LDCE and Agreed need
-            it.
+        prompt: What a pipeline that reads text is told of a class; once for each class, in their order. LDCE, Agreed
+            and Told need it.
+        parent: What a model of ours is told of a class: which discrete parent of the image it is. LDCE, Agreed
+            and Told need it.
         classes: Which of the generator's own classes those of the classifier are, in their order, such as 3,8: of the
             parent, or of a pipeline that knows classes by number. By default they are the same.
         reader: What a model of ours is told of another parent, whichever the class, "thickness=folder": what the

@@ -23,3 +23,4 @@ from causalcf.explain.repairs import gain as gain
 from causalcf.explain.repairs import repair as repair
 from causalcf.explain.sce import SCE as SCE
 from causalcf.explain.sce_lite import SCELiteHQ as SCELiteHQ
+from causalcf.explain.sce_lite import Told as Told

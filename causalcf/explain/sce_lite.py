@@ -1,7 +1,11 @@
-"""SCE-LITE-HQ: gradients of a smoothed surrogate at the clean estimate, under a mask; no gradient of the generator."""
+"""SCE-LITE-HQ: gradients of a smoothed surrogate at the clean estimate, under a mask; no gradient of the generator.
+
+And `Told`, our own: the same of a generator that is told what is to become of the image.
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -21,22 +25,13 @@ from causalcf.explain.inputs import refuse_unknown
 from causalcf.explain.queries import LossForm
 
 
-class SCELiteHQ(Explainer):
-    r"""Deterministic steps back from a depth, each followed by a step down the gradient (Bender et al.).
+class Stepping(Explainer):
+    r"""Deterministic steps back from a depth, each followed by a step down the gradient.
 
     `z <- z - rate grad (s L_class(surrogate(D(z0))) + lambda_1 |z0 - z_f| + lambda_2 |z0 - z_f|_2)` at the clean
     estimate z0, which costs no further pass; where the decoded estimate has not moved, the factual one is put back, at
     the noise of the level. With a rectified flow the step is Euler's. Further explanations of the same row keep out of
-    the places that earlier ones changed. Source: https://arxiv.org/abs/2603.17048.
-
-    The paper prints an exclusion mask that freezes what did not change; it is meant, and done here, the other way. It
-    prints no values of the weights; the defaults here are ours.
-
-    Published code takes gradients of the class at the estimate of the step before, the first at the factual image, and
-    reads estimates off what a step reaches as if it were still at the level left; it drops entries below a tenth of the
-    largest, takes the distance of the noisy image, shortens the sum, puts the factual image back at the noise of the
-    level left, in codes, and masks what stands out of the blurred difference. Of a flow with shifted times it begins
-    with the noise of the time before the shift.
+    the places that earlier ones changed.
 
     Args:
         surrogate: images in [0, 1] -> logits, whose gradients are taken; None takes the classifier's own. Whether a row
@@ -76,15 +71,14 @@ class SCELiteHQ(Explainer):
         seed: int = 0,
     ) -> None:
         super().__init__(scales, parity, batch, seed)
-        refuse_unknown("SCELiteHQ", loss)
+        kind = type(self).__name__
+        refuse_unknown(kind, loss)
         refuse_even(blur)
         if not 0 < strength <= 1 or not 0 <= warmup < 1:
-            raise ValueError(
-                f"SCELiteHQ: expected strength in (0, 1] and warmup in [0, 1), got {strength} and {warmup}"
-            )
+            raise ValueError(f"{kind}: expected strength in (0, 1] and warmup in [0, 1), got {strength} and {warmup}")
         if not (rate > 0 and (limit is None or limit > 0)) or l1 < 0 or l2 < 0 or threshold < 0:
             raise ValueError(
-                "SCELiteHQ: expected rate and limit > 0, l1, l2, threshold >= 0, got "
+                f"{kind}: expected rate and limit > 0, l1, l2, threshold >= 0, got "
                 f"{rate}, {limit}, {l1}, {l2}, {threshold}"
             )
         self.surrogate, self.steps, self.strength, self.rate = surrogate, steps, strength, rate
@@ -97,6 +91,10 @@ class SCELiteHQ(Explainer):
         """Steps that are taken back."""
         return steps_back(self.strength, self.steps)
 
+    @abstractmethod
+    def condition(self, attempt: Attempt) -> Tensor:
+        """What the generator is told of each row."""
+
     def attempt(self, attempt: Attempt) -> tuple[Tensor, Tensor]:  # noqa: D102
         generator, factual, published = attempt.generator, attempt.factual, self.parity == "published"
         levels, decode = generator.levels(self.steps), generator.codec.decode
@@ -106,7 +104,7 @@ class SCELiteHQ(Explainer):
         descent = self.descent(attempt, mask)
         descent.begin()
         x = self.begun(attempt, levels)
-        model = guided(generator.denoiser(levels), generator.nothing(len(x)), descent)
+        model = guided(generator.denoiser(levels), self.condition(attempt), descent)
         sampler = Pasted(DDIM(Explicit()), mask, factual, attempt.draw("paste"), late=published)
         x = generate(model, x, levels, sampler, depth=self.depth)
         where = mask.pixels
@@ -143,3 +141,52 @@ class SCELiteHQ(Explainer):
             t = t / (schedule.shift - (schedule.shift - 1) * t)
             return (1 - t) * factual + t * e
         return noised(factual, e, self.depth, levels)
+
+
+class SCELiteHQ(Stepping):
+    r"""Steps back of a generator that is told nothing, under gradients of a smoothed surrogate (Bender et al.).
+
+    Source: https://arxiv.org/abs/2603.17048.
+
+    The paper prints an exclusion mask that freezes what did not change; it is meant, and done here, the other way. It
+    prints no values of the weights; the defaults here are ours.
+
+    Published code takes gradients of the class at the estimate of the step before, the first at the factual image, and
+    reads estimates off what a step reaches as if it were still at the level left; it drops entries below a tenth of the
+    largest, takes the distance of the noisy image, shortens the sum, puts the factual image back at the noise of the
+    level left, in codes, and masks what stands out of the blurred difference. Of a flow with shifted times it begins
+    with the noise of the time before the shift.
+
+    Args:
+        surrogate: as for `Stepping`, and so are all options.
+        options: of `Stepping`.
+    """
+
+    def __init__(self, surrogate: Any = None, **options: Any) -> None:
+        super().__init__(surrogate, **options)
+
+    def condition(self, attempt: Attempt) -> Tensor:  # noqa: D102
+        return attempt.generator.nothing(len(attempt.rows))
+
+
+class Told(Stepping):
+    r"""SCE-LITE-HQ of a generator that is told the target, and what else the image shows; a combination of our own.
+
+    Needs a generator that can be told classes. SCE-LITE-HQ asks it for any image at all, and leaves all of the target
+    to the surrogate's gradient; told the target, every step is one towards such an image, and the gradient has less to
+    do. With readers (`generators.from_scm`) what they read stays as it is.
+
+    Args:
+        surrogate: as for `Stepping`, and so are all options; there is no published form.
+        options: of `Stepping`.
+    """
+
+    tells = True
+
+    def __init__(self, surrogate: Any = None, **options: Any) -> None:
+        if options.get("parity") is not None:
+            raise ValueError(f"Told: there is no {options['parity']} form; leave parity out, or take SCELiteHQ")
+        super().__init__(surrogate, **options)
+
+    def condition(self, attempt: Attempt) -> Tensor:  # noqa: D102
+        return attempt.told(attempt.query.target[attempt.rows])

@@ -45,7 +45,7 @@ from experiments.morphodigits.train_digit import independent
 
 OTHER = {3: 8, 8: 3, 4: 9, 9: 4, 1: 7, 7: 1}
 MAIN = ("Agreed", "Agreed, one look, five steps", "MaskDiME", "FastDiME", "LDCE", "SCE-LITE-HQ, distilled")
-VARIANTS = ("MaskDiME, distilled", "SCE-LITE-HQ, vanilla")
+VARIANTS = ("Told", "MaskDiME, distilled", "SCE-LITE-HQ, vanilla")
 SLOWEST = ("DiME", "ACE", "SCE")
 READERS = ("surrogate", "independent", "judge")
 SQUARES: dict[str, dict[str, int]] = {  # half as wide as on faces, which have 64 pixels
@@ -54,6 +54,7 @@ SQUARES: dict[str, dict[str, int]] = {  # half as wide as on faces, which have 6
     "FastDiME": {"dilation": 3},
     "SCE": {"blur": 3},
     "SCE-LITE-HQ": {"blur": 3},
+    "Told": {"blur": 3},
     "ACE": {"dilation": 7},
 }
 OWN = {"weights": ((1.0, 1.0, 0.0), (1.0, 2.0, 0.0)), "share": (0.03, 0.06), "threshold": (0.05, 0.1)}

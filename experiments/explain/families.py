@@ -78,6 +78,7 @@ FAMILIES: dict[str, Family] = {
     "SCE-LITE-HQ, vanilla": Family(LITE, RATES),
     "SCE-LITE-HQ, SmoothGrad": Family(LITE, RATES),
     "SCE-LITE-HQ, IntegratedGradients": Family(LITE, RATES),
+    "Told": Family(_but(LITE, strength=()), {"rate": (1.0, 3.0), "threshold": (0.03, 0.06), "strength": (0.6, 0.8)}),
     "LDCE": Family(PART, CONSENSUS),
     "LDCE, no consensus": Family({**PART, "angle": 180.0}, CONSENSUS),
     "ACE": Family({"steps": 29, "depth": 5}, {"distance": (1e-3, 1e-2, 1e-4, 0.0), "rate": (1.0, 2.0)}),

@@ -18,6 +18,7 @@ from causalcf.explain import (
     MaskDiME,
     SCELiteHQ,
     SmoothGrad,
+    Told,
 )
 from causalcf.explain.explainer import Explainer
 from experiments.explain.families import FAMILIES, Options
@@ -116,6 +117,7 @@ METHODS: dict[str, Method] = {
     **{f"SCE-LITE-HQ, {name}": Method(under(SCELiteHQ, SOURCES[name])) for name in SOURCES if name != "distilled"},
     f"{DISTILLED}, no exclusion": Method(LITE),
     "MaskDiME, distilled": Method(MASK, asked=led),
+    "Told": Method(under(Told, SOURCES["distilled"]), apart=True, ours=True),
     "FastDiME, no mask": Method(FAST, published=True),
     "FastDiME, no mask, latent": Method(FAST, latent=True),
     "Agreed, latent": Method(AGREED, latent=True),
