@@ -127,7 +127,7 @@ def claims(results: Mapping[str, Mapping[str, Result]]) -> list[str]:
             said = {verdict(*pair, lower) for pair in pairs.values()}
             better, than = (" / ".join(map(str, side)) for side in zip(*pairs.values(), strict=True))
             by = " / ".join(signed(first.less(second)) for first, second in pairs.values())
-            rows = min(both[seed][side].rows for seed in pairs for side in (claim.better, claim.other))
-            cells = [claim.text, claim.where, column, better, than, by, str(rows), ", ".join(pairs)]
+            rows = (min(both[seed][side].rows for side in (claim.better, claim.other)) for seed in pairs)
+            cells = [claim.text, claim.where, column, better, than, by, ", ".join(map(str, rows)), ", ".join(pairs)]
             lines.append(f"| {' | '.join(cells)} | {said.pop() if len(said) == 1 else 'undecided'} |")
     return lines
