@@ -77,6 +77,7 @@ SHORT = {  # options that take a moment, by the beginning of a family's name
     "FastDiME": BACK,
     "DiME": BACK,
     "SCE-LITE-HQ": {"steps": 6, "scales": [5.0]},
+    "Told": {"steps": 6, "scales": [5.0]},
     "LDCE": {"steps": 6, "scales": [3.0]},
     "ACE": {"steps": 6, "depth": 2, "iterations": 2},
     "SCE": {"steps": 6, "iterations": 2},
