@@ -157,13 +157,8 @@ class SCELiteHQ(Stepping):
     level left, in codes, and masks what stands out of the blurred difference. Of a flow with shifted times it begins
     with the noise of the time before the shift.
 
-    Args:
-        surrogate: as for `Stepping`, and so are all options.
-        options: of `Stepping`.
+    Args: those of `Stepping`.
     """
-
-    def __init__(self, surrogate: Any = None, **options: Any) -> None:
-        super().__init__(surrogate, **options)
 
     def condition(self, attempt: Attempt) -> Tensor:  # noqa: D102
         return attempt.generator.nothing(len(attempt.rows))
