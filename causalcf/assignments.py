@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution
 
+from causalcf.hardware import seeded
 from causalcf.units import Units
 from causalcf.variables import Continuous, Variable
 
@@ -231,10 +232,9 @@ def draw(law: Distribution, units: Units, key: str) -> Tensor:
         return law.icdf(units.uniform(key))
     except NotImplementedError:
         seeds = units.integers(key, 2**62)
-        with torch.random.fork_rng(devices=[]):
-            values = []
-            for seed in seeds.tolist():
-                torch.manual_seed(seed)
+        values = []
+        for seed in seeds.tolist():
+            with seeded(seed):
                 values.append(law.sample())
         return torch.stack(values)
 

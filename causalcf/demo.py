@@ -97,7 +97,7 @@ def morphodigits(
         learning_rate=1.5e-3,
         weight_decay=0.01,
         ema=0.999,
-        precision="bfloat16",
+        precision="auto",
         checkpoint=250,
     )
     if kind == "spatial":

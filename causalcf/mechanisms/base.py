@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from inspect import signature
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
+from causalcf.hardware import Precision, known, seeded
 from causalcf.units import Units
 from causalcf.variables import Variable
 
@@ -33,7 +34,7 @@ class Recipe:
         clip: largest norm of the gradient.
         skip: norm of the gradient, before clipping, above which a step is not taken.
         ema: decay of the exponential moving average whose weights are kept; 0 keeps the last ones.
-        precision: "float32", or "bfloat16" for autocast.
+        precision: "float32", "bfloat16" for autocast, or "auto": bfloat16 where the hardware computes it.
         checkpoint: steps between checkpoints.
     """
 
@@ -44,7 +45,7 @@ class Recipe:
     clip: float = 1.0
     skip: float = 1e9
     ema: float = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     checkpoint: int = 200
 
     def __post_init__(self) -> None:
@@ -60,8 +61,7 @@ class Recipe:
             raise ValueError(f"Recipe: expected a finite weight_decay >= 0, got {self.weight_decay!r}")
         if not _finite(self.ema) or not 0 <= self.ema < 1:
             raise ValueError(f"Recipe: expected 0 <= ema < 1, got {self.ema!r}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"Recipe: expected precision 'float32' or 'bfloat16', got {self.precision!r}")
+        known("Recipe", self.precision)
 
     def but(self, **changes: Any) -> Recipe:
         """The same recipe with some entries changed."""
@@ -127,8 +127,7 @@ class Mechanism(nn.Module, ABC):
     def initialise(self, seed: int) -> None:
         """Make the networks anew, with weights that `seed` decides."""
         device, dtype = self.device, self.dtype
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs as well
+        with seeded(seed):
             self._build()
         self.to(device, dtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Self
 
 import torch
@@ -21,6 +21,7 @@ from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
 from causalcf.diffusion.schedule import Kind, Schedule, Spacing
 from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint, Solver, noised
 from causalcf.diffusion.trajectory import Watch, generate, invert
+from causalcf.hardware import Precision, autocast, known
 from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
 from causalcf.mechanisms.image import ImageMechanism
 from causalcf.mechanisms.steering import By, Steering
@@ -34,7 +35,7 @@ RECIPE = Recipe(
     learning_rate=2e-3,
     weight_decay=0.01,
     ema=0.999,
-    precision="bfloat16",
+    precision="auto",
     checkpoint=250,
 )
 
@@ -99,7 +100,7 @@ class Diffusion(ImageMechanism):
             judged by three calls in prediction, and by up to three in abduction, at levels of the image's trajectory.
             None lets all change.
         null_probability: how often training replaces the parents by the null token, which guidance needs.
-        precision: "float32", or "bfloat16" for the network in abduction and prediction.
+        precision: of the network in abduction and prediction, as in `Recipe`.
         compiled: whether torch.compile makes code for the network at its first call; worth it for many rows.
         recipe: of the training.
     """
@@ -131,7 +132,7 @@ class Diffusion(ImageMechanism):
         inversion: Literal["condition", "guided"] = "condition",
         edit: float | None = None,
         null_probability: float = 0.1,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
         compiled: bool = False,
         recipe: Recipe | Mapping[str, Any] | None = None,
     ) -> None:
@@ -156,8 +157,7 @@ class Diffusion(ImageMechanism):
         truth(kind, attention=attention, replay=replay, compiled=compiled)
         if edit is not None and not (number(edit) and 0 < edit < 1):
             raise ValueError(f"{kind}: expected 0 < edit < 1, or None to let all pixels change, got {edit!r}")
-        if precision not in ("float32", "bfloat16"):
-            raise ValueError(f"{kind}: expected precision 'float32' or 'bfloat16', got {precision!r}")
+        known(kind, precision)
         if null_probability >= 1:
             raise ValueError(f"{kind}: expected 0 <= null_probability < 1, got {null_probability}")
         if omega != 1 and null_probability == 0 and reference == "null":
@@ -179,7 +179,8 @@ class Diffusion(ImageMechanism):
         self.prediction, self.steps = prediction, steps
         self.solver, self.replay, self.passes, self.tolerance = solver, replay, passes, tolerance
         self.reference, self.inversion, self.edit, self.compiled = reference, inversion, edit, compiled
-        self.omega, self.null_probability, self.precision = omega, null_probability, precision
+        self.precision: Precision = precision
+        self.omega, self.null_probability = omega, null_probability
         self.recipe = as_recipe(recipe, RECIPE)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
@@ -320,9 +321,7 @@ class Diffusion(ImageMechanism):
         return ClassifierFree(self.omega, self.network.null, self.kept)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return autocast(self.precision, self.device)
 
     def _denoiser(self) -> Denoiser:
         levels = Schedule(self.schedule).levels(self.steps, self.spacing, bottom=self.lowest)

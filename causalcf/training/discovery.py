@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from causalcf.hardware import seeded
+
 Structure = dict[str, list[str]]
 MOST = 10  # numbers; the search grows as 2^K
 COMPONENTS = 8
@@ -105,8 +107,7 @@ def discover(
         raise ValueError(f"discover: expected 0 <= noise < 1, price >= 0 and steps >= 1, got {noise}, {price}, {steps}")
     generator = torch.Generator().manual_seed(seed)
     held = max(1, len(x) // 5)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         conditionals = Conditionals(len(names))
     _fit(conditionals, x[held:], noise, steps, generator)
     x = x[:held][:ROWS]

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from causalcf.hardware import halves
 from causalcf.mechanisms.base import Mechanism
 from causalcf.rows import Columns, moved, spread
 from causalcf.training.divergence import spoiled
@@ -190,7 +191,7 @@ def train_until_done(module: Training, progress: bool) -> None:
         trainer = L.Trainer(
             accelerator="cpu" if device.type == "cpu" else "gpu",
             devices=1 if device.type == "cpu" else [device.index or 0],
-            precision="bf16-mixed" if recipe.precision == "bfloat16" else "32-true",
+            precision="bf16-mixed" if halves(recipe.precision, device) else "32-true",
             max_steps=recipe.steps,
             max_epochs=-1,
             reload_dataloaders_every_n_epochs=1,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import lightning as L
 from torch import nn
 
+from causalcf.hardware import Precision, accelerator, halves, known
 from causalcf.training.divergence import diverged, spoiled
 from causalcf.training.fit import quiet
 
-Precision = Literal["float32", "bfloat16"]
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -28,18 +28,20 @@ def train_network(network: N, module: Watched, name: str, steps: int, precision:
         module: a Lightning module.
         name: what to call it in messages.
         steps: optimiser steps.
-        precision: "float32", or "bfloat16" for autocast.
+        precision: as in `Recipe`.
         advice: what to change if it diverges.
 
     Raises:
+        ValueError: an unknown precision.
         FloatingPointError: weights that are not finite after the last step.
     """
     assert isinstance(module, L.LightningModule)
+    known(name, precision)
     with quiet():
         L.Trainer(
             accelerator="auto",
             devices=1,
-            precision="bf16-mixed" if precision == "bfloat16" else "32-true",
+            precision="bf16-mixed" if halves(precision, accelerator()) else "32-true",
             max_steps=steps,
             logger=False,
             enable_checkpointing=False,

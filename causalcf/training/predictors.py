@@ -15,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from causalcf.hardware import Precision, seeded
 from causalcf.networks.classifier import Classifier, Predictor, Regressor
 from causalcf.networks.smooth import SmoothClassifier
 from causalcf.numbers import whole
 from causalcf.rows import Dataset, table
 from causalcf.training.divergence import diverged
-from causalcf.training.network import Precision, train_network
+from causalcf.training.network import train_network
 from causalcf.training.steps import Batches
 from causalcf.training.targets import classes_of, values_of
 from causalcf.variables import Image
@@ -79,7 +80,7 @@ def fit_classifier(
         steps: optimiser steps.
         batch: rows per step.
         seed: of weights and order.
-        precision: "float32", or "bfloat16" for autocast.
+        precision: "float32", "bfloat16" for autocast, or "auto": bfloat16 where the hardware computes it.
 
     Returns:
         The classifier, in eval mode.
@@ -130,13 +131,10 @@ def _fitted(
     precision: Precision,
 ) -> P:
     whole(f"the predictor of {target}", 1, steps=steps, batch=batch)
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f"{target}: expected precision 'float32' or 'bfloat16', got {precision!r}")
     first = rows[0:1][node]
     if first.ndim != 4:
         raise ValueError(f"{node}: expected shape (B, C, H, W), got {tuple(first.shape)}; write {node}.unsqueeze(1)")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = make(first.shape[1])
         training = _Training(network, rows, target, node, steps, batch, seed)
         return train_network(network, training, target, steps, precision, ADVICE)

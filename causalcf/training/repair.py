@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 
+from causalcf.hardware import Precision, seeded
 from causalcf.rows import Dataset, table
 from causalcf.training.divergence import diverged
-from causalcf.training.network import Precision, train_network
+from causalcf.training.network import train_network
 from causalcf.training.steps import Batches, derived_seed
 from causalcf.training.surrogates import log_probabilities
 from causalcf.training.targets import classes_of
@@ -133,7 +134,7 @@ def repaired(
         batch: images per step.
         rate: the largest learning rate.
         seed: of the order, and of what the classifier leaves to chance.
-        precision: "float32", or "bfloat16" for autocast.
+        precision: "float32", "bfloat16" for autocast, or "auto": bfloat16 where the hardware computes it.
 
     Returns:
         Another classifier, in eval mode.
@@ -164,8 +165,7 @@ def repaired(
     mixture = _Mixture(rows, label, images[usable.to(images.device)].float(), labels[usable])
     seen = Batches(len(rows), batch - counted, derived_seed(seed, "rows"), 0, steps)
     found = Batches(len(usable), counted, derived_seed(seed, "counterfactuals"), 0, steps)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         training = _Repair(network.train().requires_grad_(), mixture, _Pairs(seen, found), label, rate)
         return train_network(network, training, label, steps, precision, ADVICE)
 

@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from causalcf.hardware import Precision, seeded
 from causalcf.networks.logits import refuse_saying_probabilities
 from causalcf.networks.smooth import SmoothClassifier
 from causalcf.rows import Dataset, table
 from causalcf.training.divergence import diverged
-from causalcf.training.network import Precision, train_network
+from causalcf.training.network import train_network
 from causalcf.training.steps import Batches, derived_seed
 from causalcf.training.terms import (
     Adversarial,
@@ -136,7 +137,7 @@ def distil(
         batch: rows per step.
         rate: the largest learning rate.
         seed: of weights, order, mixtures, labels and attacks.
-        precision: "float32", or "bfloat16" for autocast of the surrogate.
+        precision: of the surrogate: "float32", "bfloat16" for autocast, or "auto", bfloat16 where the hardware has it.
 
     Returns:
         The surrogate, in eval mode; its logits have the form of the classifier's.
@@ -159,8 +160,7 @@ def distil(
         sample = sample.to(own)
     outputs = _outputs(_asked(ask, sample))
     refuse_saying_probabilities("classifier", ask, sample)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = SmoothClassifier(sample.shape[1], outputs, widths)
         network.standardise(rows[list(range(min(FIRST, len(rows))))]["image"].cpu())
         training = Distillation(network, ask, rows, terms, steps, batch, rate, seed)

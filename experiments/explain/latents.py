@@ -11,6 +11,7 @@ from torch import Tensor
 
 import causalcf as cf
 from causalcf.diffusion.codec import Latents
+from causalcf.hardware import autocast
 from causalcf.training.steps import Batches
 from experiments.explain.data import Held
 
@@ -44,7 +45,7 @@ def fit_autoencoder(rows: Held, steps: int, batch: int = 32, rate: float = 2e-3,
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1)
         for index in Batches(len(rows), batch, seed, 0, steps):
             x = 2 * rows[index]["image"] - 1
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast("auto", torch.device("cpu")):
                 codes = network.encode(x).latent_dist  # pyright: ignore[reportAttributeAccessIssue]
                 again = network.decode(codes.sample()).sample  # pyright: ignore[reportAttributeAccessIssue]
             loss = (again.float() - x).abs().mean() + 1e-6 * codes.kl().float().mean()

@@ -14,10 +14,11 @@ from causalcf import mechanisms as M
 from causalcf.diffusion.codec import Codec
 from causalcf.explain import generators
 from causalcf.explain.generator import Generator
+from causalcf.hardware import autocast
 from causalcf.mechanisms import Recipe
 
 IMAGE = Recipe(
-    steps=3000, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+    steps=3000, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="auto", checkpoint=250
 )
 FACTOR = Recipe(steps=500, batch=512, learning_rate=1e-2)
 
@@ -49,7 +50,7 @@ def model(graph: cf.CausalGraph, steps: int | None = None) -> cf.SCM:
 
 @dataclass(frozen=True)
 class Halved:
-    """A network that computes in bfloat16.
+    """A network that computes in bfloat16, where the hardware does.
 
     Args:
         network: of a generator.
@@ -58,7 +59,7 @@ class Halved:
     network: Any
 
     def __call__(self, x: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:  # noqa: D102
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with autocast("auto", x.device):
             return self.network(x, timestep, condition).float()
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from causalcf.hardware import autocast
 from causalcf.networks.classifier import Classifier
 from causalcf.networks.smooth import SmoothClassifier
 from causalcf.training.steps import Batches
@@ -51,7 +52,7 @@ def fit_reader(
         optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.05)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1)
         for index in Batches(len(rows), batch, seed, 0, steps):
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast("auto", torch.device("cpu")):
                 logits = network(rows[index]["image"]).float()
             if one:
                 loss = functional.cross_entropy(logits, wanted[index, 0], label_smoothing=0.05)
@@ -66,7 +67,7 @@ def fit_reader(
 
 def student(network: nn.Module, rows: Held, steps: int, seed: int = 0) -> SmoothClassifier:
     """A smooth student of a classifier, distilled with mixtures, smoothed labels and attacks."""
-    options: dict[str, Any] = {"terms": TERMS, "widths": WIDTHS, "batch": 32, "rate": 3e-3, "precision": "bfloat16"}
+    options: dict[str, Any] = {"terms": TERMS, "widths": WIDTHS, "batch": 32, "rate": 3e-3, "precision": "auto"}
     return distil(network, rows, steps=steps, seed=seed, **options)
 
 

@@ -96,6 +96,16 @@ def unconditional(path: Path) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return lambda images: judge.encoder(2 * images - 1, judge.features({}, len(images)))
 
 
+def options(mechanism: cf.Mechanism) -> dict[str, Any]:
+    """What decides how a mechanism answers, beside its weights and what its readers weigh."""
+    found = {name: value for name, value in mechanism.config().items() if name != "recipe"}
+    if isinstance(mechanism, M.Diffusion) and mechanism.steering.readers:
+        steering = mechanism.steering
+        own = {"readers": sorted(steering.readers), "relative": sorted(steering.relative)}
+        found |= {**own, "by": steering.by, "tolerance": dict(steering.tolerance), "between": steering.between}
+    return found
+
+
 def digest(folders: Iterable[Path], about: object) -> str:
     """Of the weights in some folders, and of what else decides the numbers."""
     found = hashlib.sha256(json.dumps(about, default=str).encode())
@@ -170,7 +180,7 @@ def main(
         if not weights.is_dir():
             continue
         scm, count = method.made(cf.SCM.load(weights), predictors), min(rows, few) if method.slow else rows
-        asked = digest([weights, predictors], [name, scm.mechanism("image").config(), seed])
+        asked = digest([weights, predictors], [name, options(scm.mechanism("image")), seed])
         first = min(cycles if method.main else SLOW_CYCLES if method.slow else FEW_CYCLES, count)
         if path.exists() and kept(json.loads(path.read_text()), asked, count, first):
             continue

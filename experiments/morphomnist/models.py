@@ -12,7 +12,7 @@ from causalcf.mechanisms import Recipe
 
 UNET = {**demo.UNET, "steps": 24}  # of a trajectory, as shipped
 DIFFUSION = Recipe(
-    steps=4500, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+    steps=4500, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="auto", checkpoint=250
 )
 VARIATIONAL = Recipe(
     steps=6000,
@@ -22,7 +22,7 @@ VARIATIONAL = Recipe(
     clip=50.0,
     skip=500.0,
     ema=0.999,
-    precision="bfloat16",
+    precision="auto",
     checkpoint=250,
 )
 NAMES = ("spatial", "semantic", "hvae", "vae", "spatial-dropout", "spatial-long")

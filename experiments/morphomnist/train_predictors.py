@@ -44,9 +44,9 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500, rea
             if role == "reader" and name != "digit":
                 seen_by = relit(rows[role], seed)
             if name == "digit":
-                network = fit_classifier(seen_by, name, 10, steps=length, seed=seed, precision="bfloat16")
+                network = fit_classifier(seen_by, name, 10, steps=length, seed=seed, precision="auto")
             else:
-                network = fit_regressor(seen_by, name, steps=length, seed=seed, precision="bfloat16")
+                network = fit_regressor(seen_by, name, steps=length, seed=seed, precision="auto")
             save_predictor(network, path)
             found = network.predict(seen["image"])
             if name == "digit":

@@ -36,7 +36,7 @@ def main(
         scm,
         MorphoMNIST(folder("morphomnist"), "train", val=5000),
         readers,
-        recipe=RECIPE.but(steps=steps, batch=64, precision="bfloat16"),
+        recipe=RECIPE.but(steps=steps, batch=64, precision="auto"),
         folder=target.with_name(target.name + "-fit"),
         seed=seed,
     )

@@ -16,11 +16,11 @@ from causalcf.mechanisms import Recipe
 from experiments.scenes.scene import Scene, Structure
 
 IMAGE = Recipe(
-    steps=2000, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="bfloat16", checkpoint=250
+    steps=2000, batch=64, learning_rate=1.5e-3, weight_decay=0.01, ema=0.999, precision="auto", checkpoint=250
 )
 VARIATIONAL = Recipe(
     steps=4000, batch=64, learning_rate=1e-3, weight_decay=0.01, clip=50.0, ema=0.999, checkpoint=500
-).but(precision="bfloat16")
+).but(precision="auto")
 FACTOR = Recipe(steps=2000, batch=512, learning_rate=1e-2, ema=0.99)
 STEPS = 1500  # of the equations, where they alone are fitted
 AGAIN = Recipe(steps=600, batch=512, learning_rate=1e-2, ema=0.99)  # of the flows of another graph

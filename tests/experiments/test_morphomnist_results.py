@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+import causalcf as cf
 from causalcf import pretrained
+from experiments.morphomnist import shipped
 from experiments.morphomnist.claims import claims, common, stated, verdict
-from experiments.morphomnist.evaluate import digest, kept, planned
+from experiments.morphomnist.evaluate import digest, kept, options, planned
 from experiments.morphomnist.measured import COLUMNS, Value, load, of_rows, slug
 from experiments.morphomnist.methods import BEST, METHODS, TWELVE
 from experiments.morphomnist.results import curves, grid, table
@@ -45,6 +47,26 @@ def results(tmp_path):
 
 def test_every_method_has_a_file_of_its_own():
     assert len({slug(name) for name in METHODS}) == len(METHODS)
+
+
+def test_whatever_decides_the_answers_of_a_method_tells_it_from_the_others(tmp_path):
+    shipped.main(tmp_path)
+    models = {name: cf.SCM.load(tmp_path / f"morphomnist-{name}") for name in shipped.MODELS}
+    found = {}
+    for name, method in METHODS.items():
+        if method.model in models:
+            image = method.made(models[method.model], tmp_path / "morphomnist-predictors").mechanism("image")
+            found[name] = json.dumps([method.model, type(image).__name__, options(image)], default=str)
+    assert len(set(found.values())) == len(found) > 20
+
+
+def test_what_already_lies_there_stays(tmp_path, capsys):
+    shipped.main(tmp_path)
+    assert "morphomnist-semantic: morphomnist-semantic" in capsys.readouterr().out
+    (tmp_path / "morphomnist-semantic" / "config.json").write_text("mine")
+    shipped.main(tmp_path)
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "morphomnist-semantic" / "config.json").read_text() == "mine"
 
 
 def test_only_what_optimises_at_test_time_or_stands_beside_it_is_slow():

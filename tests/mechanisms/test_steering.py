@@ -149,7 +149,7 @@ def test_a_reading_that_is_not_finite_names_its_reader(by, relative, rows):
         (M.SpatialDiffusion, {"omega": float("nan")}, "expected a finite omega, got nan"),
         (M.SpatialDiffusion, {"omega": "2"}, "expected a finite omega, got '2'"),
         (M.SpatialDiffusion, {"tolerance": float("inf")}, "expected a finite tolerance >= 0, got inf"),
-        (M.SpatialDiffusion, {"precision": "fp16"}, "expected precision 'float32' or 'bfloat16', got 'fp16'"),
+        (M.SpatialDiffusion, {"precision": "fp16"}, "expected precision 'auto', 'float32' or 'bfloat16', got 'fp16'"),
         (M.SpatialDiffusion, {"passes": 2.5}, "expected a whole number passes >= 1, got 2.5"),
         (M.SpatialDiffusion, {"replay": "no"}, "SpatialDiffusion: expected replay to be True or False, got 'no'"),
         (M.SpatialDiffusion, {"attention": 1}, "expected attention to be True or False, got 1"),

@@ -123,7 +123,7 @@ def test_killed_by_the_system_it_goes_on(tmp_path, after):
         sys.path.insert(0, sys.argv[2])
         from tests.training.test_fit import make_rows, make_scm
         print("ready", flush=True)
-        make_scm(steps=200).fit(make_rows(), folder=sys.argv[1], progress=False)
+        make_scm(steps=100).fit(make_rows(), folder=sys.argv[1], progress=False)
         """
     )
     here = os.getcwd()
@@ -136,8 +136,8 @@ def test_killed_by_the_system_it_goes_on(tmp_path, after):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        resumed = make_scm(steps=200).fit(make_rows(), folder=tmp_path / "cut", progress=False)
-        whole = make_scm(steps=200).fit(make_rows(), folder=tmp_path / "whole", progress=False)
+        resumed = make_scm(steps=100).fit(make_rows(), folder=tmp_path / "cut", progress=False)
+        whole = make_scm(steps=100).fit(make_rows(), folder=tmp_path / "whole", progress=False)
     finally:
         torch.set_num_threads(threads)
     assert same(resumed, whole)
@@ -426,8 +426,8 @@ def test_a_short_rest_of_skipped_steps_does_not_undo_a_training(tmp_path, monkey
         *(("ema", value, rf"0 <= ema < 1, got {value}") for value in (math.nan, 1.0, -0.1)),
         ("learning_rate", "1e-3", r"a finite learning_rate > 0, got '1e-3'"),
         ("ema", "0.9", r"0 <= ema < 1, got '0.9'"),
-        ("precision", "float16", "precision 'float32' or 'bfloat16', got 'float16'"),
-        ("precision", None, "precision 'float32' or 'bfloat16', got None"),
+        ("precision", "float16", "precision 'auto', 'float32' or 'bfloat16', got 'float16'"),
+        ("precision", None, "precision 'auto', 'float32' or 'bfloat16', got None"),
     ],
 )
 def test_a_recipe_no_training_can_follow_is_refused(name, value, expected):

@@ -190,7 +190,7 @@ def test_targets_are_read_without_their_images_where_the_rows_can(classifier):
         (lambda image: image[:, 0], {}, r"image: expected shape \(B, C, H, W\), got \(1, 8, 8\); write"),
         (lambda image: image, {"steps": 0}, "predictor of level: expected a whole number steps >= 1, got 0"),
         (lambda image: image, {"batch": 0}, "predictor of level: expected a whole number batch >= 1, got 0"),
-        (lambda image: image, {"precision": "float16"}, "level: expected precision 'float32' or 'bfloat16'"),
+        (lambda image: image, {"precision": "float16"}, "level: expected precision 'auto', 'float32' or 'bfloat16'"),
     ],
 )
 def test_images_and_options_that_teach_nothing_are_refused(change, options, message):

@@ -1,0 +1,42 @@
+"""Lay the models and predictors that ship where `evaluate` looks for them, so that nothing has to be trained.
+
+    python -m experiments.morphomnist.shipped
+    CAUSALCF_DATA=folder python -m experiments.morphomnist.evaluate
+
+What already lies there stays. The models are those of seed 0 that most rows of the table are about.
+"""
+
+import shutil
+from pathlib import Path
+
+from causalcf.pretrained import ROOT
+
+MODELS = {"semantic": "semantic", "spatial-long": "spatial", "hvae-tuned": "hvae"}
+READ = ("digit", "thickness", "intensity")
+PREDICTORS = {
+    "judge-code": "code",
+    **{f"judge-{name}": name for name in READ},
+    **{f"reader-{name}": f"{name}-reader" for name in READ},
+}
+
+
+def main(out: Path = Path("runs")) -> None:
+    """Copy them.
+
+    Args:
+        out: folder of the folders, as in `train`.
+    """
+    places = {
+        **{out / f"morphomnist-{name}": own for name, own in MODELS.items()},
+        **{out / "morphomnist-predictors" / name: own for name, own in PREDICTORS.items()},
+    }
+    for place, own in places.items():
+        if not place.exists():
+            shutil.copytree(ROOT / f"morphomnist-{own}", place, ignore=shutil.ignore_patterns("README.md"))
+            print(f"{place}: morphomnist-{own}", flush=True)
+
+
+if __name__ == "__main__":
+    from jsonargparse import auto_cli
+
+    auto_cli(main)
