@@ -139,7 +139,7 @@ class SCM(nn.Module):
             train: rows, or a data set that gives rows for a list of positions.
             val: further rows, on which the loss is shown but nothing is learned.
             folder: where checkpoints go; by default `runs/<digest of model, data and seed>`.
-            only: the nodes to fit; all by default.
+            only: the nodes to fit; all by default. The others may follow later, in the same folder.
             seed: decides initial weights, order of rows and noise: the same seed gives the same weights.
             progress: whether to show a bar per node.
 
@@ -152,9 +152,8 @@ class SCM(nn.Module):
         names = tuple(self.graph) if only is None else tuple(only)
         self.graph.require(*names)
         tables = Table(train, self.graph, "train"), None if val is None else Table(val, self.graph, "val")
-        needed = tuple(n for n in self.graph if n in names or any(n in self.graph.parents(c) for c in names))
         described = storage.describe(self)
-        print_of = {"model": described, "data": tables[0].fingerprint(needed), "seed": seed}
+        print_of = {"model": described, "data": tables[0].fingerprint(tuple(self.graph)), "seed": seed}
         path = storage.fit_folder(folder, print_of)
         for name in names:
             fit_mechanism(

@@ -166,6 +166,21 @@ def test_a_finished_fit_is_taken_from_its_folder(tmp_path, monkeypatch):
     assert same(make_scm().fit(rows, folder=tmp_path, progress=False), first)
 
 
+@pytest.mark.parametrize("first", ["a", "x"])
+def test_nodes_may_be_fitted_one_after_another_in_one_folder(tmp_path, monkeypatch, first):
+    rows, fitted = make_rows(), []
+    real = training.train_until_done
+    monkeypatch.setattr(
+        training, "train_until_done", lambda module, bar: fitted.append(module.name) or real(module, bar)
+    )
+    whole = make_scm().fit(rows, folder=tmp_path / "whole", progress=False)
+    fitted.clear()
+    make_scm().fit(rows, folder=tmp_path / "parts", only=[first], progress=False)
+    again = make_scm().fit(rows, folder=tmp_path / "parts", progress=False)
+    assert same(again, whole)
+    assert sorted(fitted) == sorted(set(fitted))  # each at most once
+
+
 def test_another_fit_does_not_write_over_the_folder(tmp_path):
     rows = make_rows()
     first = make_scm().fit(rows, folder=tmp_path, progress=False)
