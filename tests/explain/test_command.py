@@ -19,7 +19,7 @@ import causalcf as cf
 from causalcf import explaining
 from causalcf import mechanisms as M
 from causalcf.cli import main
-from causalcf.explain import Explanation
+from causalcf.explain import Explanation, named
 from causalcf.explain.files import FORCE, read_classifier, read_images
 from causalcf.networks.classifier import Classifier, Regressor
 from causalcf.pretrained import load_judge
@@ -161,15 +161,6 @@ def test_images_that_need_no_explanation_are_left_out_and_named(folder, tmp_path
     assert run(folder, out=tmp_path / "none", target=1, rows=4) == 2
     assert "decides all 4 images for 1 already" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.parametrize("method", explaining.METHODS)
-def test_every_method_is_known(method):
-    explainer = explaining.read_method(method, [], 3, 7)
-    assert type(explainer).__name__.lower() == method
-    assert (explainer.batch, explainer.seed) == (3, 7)
-    known = explaining._parameters(type(explainer))
-    assert explaining.read_method(method, [f"steps={known['steps'].default}"], None, 0).steps == known["steps"].default
 
 
 def distilled(folder, out, *more, **change):
@@ -325,37 +316,6 @@ def test_the_generator_is_told_what_a_predictor_reads(tmp_path):
             explaining.read_generator("morphomnist-spatial", place, parent="digit", readers=[text])
 
 
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["depth=30"], {"depth": 30}),
-        (["scales=8, 10"], {"scales": (8, 10)}),
-        (["scales=4"], {"scales": (4,)}),
-        (["distance=0"], {"distance": 0}),
-        (["loss=log-probability", "masking=2+"], {"loss": "log-probability", "masking": "2+"}),
-        (["parity=published", "warmup=3"], {"parity": "published", "warmup": 3}),
-        (["masking=2", "warmup=None"], {"masking": "2", "warmup": 30}),
-    ],
-)
-def test_the_grammar_of_options(texts, expected):
-    explainer = explaining.read_method("Fast-DiME", texts, None, 0)
-    assert {name: getattr(explainer, name) for name in expected} == expected
-
-
-def test_an_option_without_a_value_has_a_kind_nevertheless():
-    for method, option, kind in (("fastdime", "warmup", "a whole number"), ("sce", "limit", "a number")):
-        with pytest.raises(ValueError, match=f"--option {option}: expected {kind} or None, got 'abc'; the default is"):
-            explaining.read_method(method, [f"{option}=abc"], None, 0)
-
-
-@pytest.mark.parametrize("method", explaining.METHODS)
-def test_defaults_are_of_the_kinds_that_are_expected(method):
-    for name, entry in explaining._parameters(explaining.METHODS[method]).items():
-        if name not in explaining.ELSEWHERE:
-            text = ",".join(map(str, entry.default)) if isinstance(entry.default, tuple) else str(entry.default)
-            assert explaining._value(name, text, entry) == entry.default
-
-
 # ---- classifiers
 
 
@@ -481,7 +441,7 @@ def test_a_classifier_that_does_not_fit_is_answered_before_sampling(
 
 def answered(folder, tmp_path, capsys, monkeypatch, expected, *more, **change):
     """The command says so in a line, draws nothing and writes nothing."""
-    for kind in explaining.KINDS:
+    for kind in named.KINDS:
         monkeypatch.setattr(kind, "attempt", lambda *_: pytest.fail("sampled"))
     assert run(folder, *more, **{"out": tmp_path / "out", **change}) == 2
     error = capsys.readouterr().err
