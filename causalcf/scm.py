@@ -7,17 +7,16 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from causalcf import storage
-from causalcf.assignments import Node, Replace
+from causalcf.assignments import Replace
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, joined
 from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
-from causalcf.mechanisms.structure import intervened, placed
+from causalcf.mechanisms.structure import placed
+from causalcf.program import program
 from causalcf.rows import Dataset, Table, moved
 from causalcf.training.fit import fit_mechanism
 from causalcf.units import Units, unit_ids
@@ -296,38 +295,7 @@ class SCM(nn.Module):
         would have taken is sampled at `<name>.natural` where an intervention asks for it. Pyro's `do`, `condition` and
         `Predictive` apply; as in any Pyro program, what is random is drawn anew at each call.
         """
-
-        def model(rows: int = 1) -> dict[str, Tensor]:
-            values: dict[str, Tensor] = {}
-            with pyro.plate("scm.units", rows, dim=-1):
-                for name in self.graph:
-                    values[name] = self._site(name, values, rows)
-            return values
-
-        return model
-
-    def _site(self, name: str, values: Mapping[str, Tensor], rows: int) -> Tensor:
-        mechanism, variable = self.mechanism(name), self.graph[name]
-        parents = {parent: values[parent] for parent in self.graph.parents(name)}
-
-        def natural() -> Tensor:
-            if mechanism.has_density:
-                return pyro.sample(f"{name}.natural" if name in self.actions else name, mechanism.distribution(parents))
-            noise = {}
-            for site, shape in mechanism.noise_shapes().items():
-                zero = torch.zeros(shape, device=self.device, dtype=torch.float64)
-                noise[site] = pyro.sample(f"{name}.{site}", dist.Normal(zero, zero + 1).to_event(len(shape)))
-            noise = {site: u.expand(rows, *mechanism.noise_shapes()[site]) for site, u in noise.items()}
-            return mechanism.predict(mechanism.act(noise, intervened(self.graph, name, self.actions)), parents)
-
-        if name in self.actions:
-            units = Units(torch.arange(rows, device=self.device), int(torch.randint(2**62, ())))
-            value = self.actions.apply(Node(name, variable, natural, parents, units, self.device, self.dtype))
-        else:
-            value = natural().expand(rows, *variable.shape)
-            if mechanism.has_density:
-                return value
-        return pyro.deterministic(name, value, event_dim=len(variable.shape))
+        return program(self)
 
     def save(self, folder: str | Path, *, overwrite: bool = False, half: bool = False) -> None:
         """Write the model to a folder: graph.json, config.json, weights.safetensors; nothing is pickled.
