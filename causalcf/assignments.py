@@ -222,12 +222,22 @@ class Draw(Intervention):
         return f"{name} ~ {self.distribution}"
 
 
+def placed(law: Distribution, device: torch.device) -> Distribution:
+    """A distribution of a scalar with its parameters on a device."""
+    own = {name: getattr(law, name) for name in law.arg_constraints if name in vars(law)}
+    if all(value.device == device for value in own.values()):
+        return law
+    if "logits" in own:
+        own.pop("probs", None)  # the same, said in another way
+    return type(law)(**{name: value.to(device) for name, value in own.items()})
+
+
 def draw(law: Distribution, units: Units, key: str) -> Tensor:
     """One draw per unit from a distribution of a scalar: by its quantile function where torch has one."""
     if isinstance(law, Bernoulli):
-        return (units.uniform(key) < law.probs.cpu()).to(law.probs.dtype)
+        return (units.uniform(key) < law.probs.to(units.ids.device)).to(law.probs.dtype)
     if isinstance(law, Categorical):
-        return (units.gumbel(key, law.logits.shape[-1:]) + law.logits.cpu()).argmax(-1)
+        return (units.gumbel(key, law.logits.shape[-1:]) + law.logits.to(units.ids.device)).argmax(-1)
     try:
         return law.icdf(units.uniform(key))
     except NotImplementedError:

@@ -182,7 +182,7 @@ def _draw(scm: SCM, data: MorphoDigits, count: int, path: Path) -> None:
         *[f"then {action!r}" if index else repr(action) for index, action in enumerate(PLAN)],
     ]
     changed = [name for action in PLAN for name in action]
-    back = scm.observe(worlds[-1].values()).do(do(**{name: rows[name] for name in changed}))
+    back = worlds[-1].reabduct().do(do(**{name: rows[name] for name in changed}))
     figure = plot.worlds(
         *worlds,
         back,

@@ -14,7 +14,7 @@ from causalcf.world import World
 Values = Float[Tensor, "batch ..."]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Effects:
     r"""The effect of `A: a -> a*` on Y through and past its mediators M, unit by unit (Pearl, 2001).
 
@@ -44,6 +44,13 @@ class Effects:
     counterfactual: Values
     direct_only: Values
     indirect_only: Values
+
+    def __repr__(self) -> str:
+        """One line, as of a world: how far each part moves a unit, on average."""
+        parts = ("total", "direct", "indirect", "interaction")
+        means = ", ".join(f"{name} {getattr(self, name).double().abs().mean().item():.3g}" for name in parts)
+        through = f", mediated by {', '.join(self.mediators)}" if self.mediators else ""
+        return f"Effects of {self.action!r} on {self.on} of {len(self.factual)} units{through}; mean size: {means}"
 
     @cached_property
     def total(self) -> Values:

@@ -170,6 +170,17 @@ class CausalGraph:
         """The names of the image variables."""
         return tuple(name for name, variable in self._variables.items() if len(variable.shape) == 3)
 
+    def image(self) -> str:
+        """The name of the only image variable.
+
+        Raises:
+            ValueError: none, or several.
+        """
+        if len(self.images) != 1:
+            which = f"several images, {', '.join(self.images)}" if self.images else "no image"
+            raise ValueError(f"the graph has {which}; say which variable is meant, node=...")
+        return self.images[0]
+
     def parents(self, name: str) -> tuple[str, ...]:
         """The direct causes of a variable, in the order of their declaration."""
         self.require(name)

@@ -41,7 +41,11 @@ def _site(scm: SCM, name: str, values: Mapping[str, Tensor], rows: int) -> Tenso
         noise = {}
         for site, shape in mechanism.noise_shapes().items():
             zero = torch.zeros(shape, device=scm.device, dtype=torch.float64)
-            noise[site] = pyro.sample(f"{name}.{site}", dist.Normal(zero, zero + 1).to_event(len(shape)))
+            if site == getattr(mechanism, "remainder", None):  # drawn noise leaves it out, unless it is conditioned on
+                given = pyro.deterministic(f"{name}.{site}", zero + torch.inf, event_dim=len(shape))
+                noise |= {site: given} if given.isfinite().all() else {}
+            else:
+                noise[site] = pyro.sample(f"{name}.{site}", dist.Normal(zero, zero + 1).to_event(len(shape)))
         noise = {site: u.expand(rows, *mechanism.noise_shapes()[site]) for site, u in noise.items()}
         return mechanism.predict(mechanism.act(noise, intervened(scm.graph, name, scm.actions)), parents)
 

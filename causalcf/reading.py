@@ -70,6 +70,11 @@ def read_action(text: str, graph: CausalGraph) -> Do:
                 f"--do {text!r}: expected name=number, name+=number or name*=number, got {part.strip()!r}; "
                 'write --do "thickness+=1.5", for example'
             ) from None
+        if how == "=" and match["number"].startswith("+"):  # pyright: ignore[reportOptionalSubscript]
+            raise ValueError(f"--do {text!r}: {name}=+... could mean two things; to add, write {name}+={number:g}")
+        if name.endswith("-") and name not in graph and name[:-1].strip() in graph:
+            own = name[:-1].strip()
+            raise ValueError(f"--do {text!r}: to subtract, write {own}+={-number:g}")
         graph.require(name)
         actions.setdefault(name, []).append({"=": float, "+=": shift, "*=": scale}[how](number))
     return cf.do(**actions)

@@ -115,10 +115,11 @@ class Table:
         return {name: torch.cat([part[name] for part in parts]) for name in names}
 
     def fingerprint(self, names: Sequence[str]) -> str:
-        """A digest of these columns, and of the images of 16 rows, evenly spaced."""
+        """A digest of these columns; of the images of a data set, of those of 16 rows, evenly spaced."""
         digest = hashlib.blake2b(str(len(self)).encode(), digest_size=16)
         scalars = [name for name in names if not self.graph[name].shape]
-        for part in (self.columns(scalars), self[spread(len(self), 16)]):
+        parts = [self.columns(scalars), self[spread(len(self), 16)]] if self._checked is None else [self.columns(names)]
+        for part in parts:
             for name in sorted(part):
                 if name in names:
                     digest.update(name.encode() + part[name].detach().cpu().contiguous().numpy().tobytes())

@@ -16,6 +16,7 @@ from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, joined
 from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
 from causalcf.mechanisms.structure import placed
+from causalcf.numbers import whole
 from causalcf.program import program
 from causalcf.rows import Dataset, Table, moved
 from causalcf.training.fit import fit_mechanism
@@ -128,7 +129,7 @@ class SCM(nn.Module):
         val: Mapping[str, Tensor] | Dataset | None = None,
         *,
         folder: str | Path | None = None,
-        only: tuple[str, ...] | list[str] | None = None,
+        only: str | tuple[str, ...] | list[str] | None = None,
         seed: int = 0,
         progress: bool = True,
     ) -> Self:
@@ -148,7 +149,7 @@ class SCM(nn.Module):
         """
         if self.actions:
             raise ValueError(f"fit: this is the model after {self.actions}; fit the model you called .do() on")
-        names = tuple(self.graph) if only is None else tuple(only)
+        names = tuple(self.graph) if only is None else (only,) if isinstance(only, str) else tuple(only)
         self.graph.require(*names)
         tables = Table(train, self.graph, "train"), None if val is None else Table(val, self.graph, "val")
         described = storage.describe(self)
@@ -176,6 +177,9 @@ class SCM(nn.Module):
             seed: of their noise.
             only: the variables that are wanted; what they do not listen to is not drawn. All by default.
         """
+        whole("sample", 1, rows=rows)
+        only = (only,) if isinstance(only, str) else only
+        self.graph.require(*(only or ()))
         units = Units(torch.arange(rows, device=self.device), seed)
         noise = ExogenousNoise(self, units, None)
         world = World(self, units, noise, before=None, actions=self.actions, reached=frozenset(self.graph))
@@ -206,10 +210,13 @@ class SCM(nn.Module):
                 f"observe: this is the model after {self.actions}, in which the rows were not seen; "
                 "observe with the original model, then world.do(...)"
             )
+        if self.dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"observe: the model computes in {self.dtype}, in which no noise can be abducted; write scm.float(), "
+                'and for speed scm.using(image={"precision": "auto"})'
+            )
         checked = self.graph.check_rows(rows)
-        units = Units(unit_ids(checked).to(self.device), seed)
-        evidence = moved({name: checked[name] for name in self.graph}, self.device, self.dtype)
-        return World(self, units, ExogenousNoise(self, units, evidence), evidence)
+        return World.observed(self, Units(unit_ids(checked).to(self.device), seed), checked)
 
     def counterfactual(self, rows: Mapping[str, Tensor], action: Do, seed: int = 0) -> dict[str, Tensor]:
         """Abduction, action and prediction in one call: rows in, rows out."""

@@ -41,6 +41,6 @@ def sequence(
         scm.graph.require(*step)  # before anything is abducted
     worlds = [scm.observe(rows, seed)]
     for place, step in enumerate(steps):
-        current = scm.observe(worlds[-1].values(), seed) if reabduct and place else worlds[-1]
+        current = worlds[-1].reabduct() if reabduct and place else worlds[-1]
         worlds.append(current.do(step))
     return worlds

@@ -48,7 +48,7 @@ def assert_reversibility(
     """Abducting the counterfactual and undoing the intervention leads back: `CF(CF(x; a*); a) = x`."""
     world = scm.observe(rows)
     away = world.do(action)
-    back = scm.observe(away.values(), world.units.seed).do(do(**{name: world[name] for name in action}))
+    back = away.reabduct().do(do(**{name: world[name] for name in action}))
     for name in _chosen(scm, nodes):
         _near(f"reversibility of {action!r} at {name}", back[name], world[name], atol)
 

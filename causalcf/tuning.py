@@ -19,7 +19,7 @@ from causalcf.mechanisms.diffusion import Diffusion
 from causalcf.mechanisms.trials import tried
 from causalcf.mechanisms.vae import Variational
 from causalcf.networks.classifier import Predictor
-from causalcf.rows import Dataset, Table
+from causalcf.rows import Dataset, Table, moved
 from causalcf.scm import SCM
 from causalcf.training.finetuning import Proposal, Tuning
 from causalcf.training.fit import keep, take, train_until_done
@@ -142,9 +142,8 @@ def _digest(module: nn.Module) -> str:
 @torch.no_grad()
 def _loss(mechanism: Variational, rows: Mapping[str, Tensor], node: str, parents: tuple[str, ...], seed: int) -> float:
     generator = torch.Generator(mechanism.device).manual_seed(derived_seed(seed, "bound"))
-    device = mechanism.device
-    given = {parent: rows[parent].to(device) for parent in parents}
-    return mechanism.loss(rows[node].to(device), given, generator).mean().item()
+    shown = moved({name: rows[name] for name in (node, *parents)}, mechanism.device, mechanism.dtype)
+    return mechanism.loss(shown[node], {parent: shown[parent] for parent in parents}, generator).mean().item()
 
 
 def _proposal(scm: SCM, node: str) -> Proposal:

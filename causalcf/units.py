@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -43,6 +43,7 @@ class Units:
     Args:
         ids: one integer per row, shape `(B,)`.
         seed: the seed shared by all rows.
+        turn: how often these units were observed before; what abduction leaves to chance is drawn anew at each.
 
     Example:
         >>> units = Units(torch.tensor([7, 8, 9]), seed=0)
@@ -53,6 +54,7 @@ class Units:
 
     ids: Int[Tensor, " batch"]
     seed: int = 0
+    turn: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,7 +85,7 @@ class Units:
 
     def to(self, device: torch.device | str) -> Units:
         """The same units on another device."""
-        return Units(self.ids.to(device), self.seed)
+        return replace(self, ids=self.ids.to(device))
 
 
 def unit_ids(rows: Mapping[str, Tensor]) -> Int[Tensor, " batch"]:

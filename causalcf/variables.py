@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any, NoReturn
@@ -54,10 +55,10 @@ class Variable(ABC):
             ValueError: thickness: expected values >= 0.0 px, got -1.2 in row 1; correct the value or ...
         """
         if not isinstance(value, Tensor):
-            raise TypeError(
-                f"{name}: expected a tensor of shape {self._batch()}, got {type(value).__name__}; "
-                f"write torch.as_tensor(..., dtype={self.dtype})"
-            )
+            remedy = f"write torch.as_tensor(..., dtype={self.dtype})"
+            if isinstance(value, Iterable) and any(isinstance(part, str) for part in value):
+                remedy = "write classes as numbers from 0, torch.tensor([names.index(name) for name in ...])"
+            raise TypeError(f"{name}: expected a tensor of shape {self._batch()}, got {type(value).__name__}; {remedy}")
         self._check_dtype(name, value)
         if tuple(value.shape[1:]) != self.shape or value.ndim == 0:
             raise ValueError(
@@ -191,8 +192,14 @@ class Discrete(Variable):
         return torch.int64
 
     def _check_dtype(self, name: str, value: Tensor) -> None:
-        if value.dtype != torch.int64:
-            raise TypeError(f"{name}: expected classes as torch.int64, got {value.dtype}; write {name}.long()")
+        if value.dtype == torch.int64:
+            return
+        got = f"{name}: expected classes as torch.int64, got {value.dtype}"
+        if value.is_floating_point() and (missing := int(value.isnan().sum())):
+            raise TypeError(f"{got} with {missing} NaN; leave rows without a class out, then write {name}.long()")
+        if value.ndim == 2 and value.shape[1] == self.classes:
+            raise TypeError(f"{got} of shape {tuple(value.shape)}; of one column per class write {name}.argmax(1)")
+        raise TypeError(f"{got}; write {name}.long()")
 
     def _check_support(self, name: str, value: Tensor) -> None:
         outside = (value < 0) | (value >= self.classes)
@@ -290,6 +297,8 @@ class Image(Variable):
             return
         if low >= 0 and high <= 255:
             remedy = f"for grey levels of 0 to 255 write {name} / 255"
+        elif low >= 0 and high <= 65535 and high > 2 * 255:
+            remedy = f"for 16 bits write {name} / 65535, for 12 bits {name} / 4095"
         elif low >= -1 - TOLERANCE and high <= 1 + TOLERANCE:
             remedy = f"for values of -1 to 1 write ({name} + 1) / 2; to cut off an overshoot, {name}.clamp(0, 1)"
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from causalcf.assignments import Intervention, Node
 from causalcf.interventions import Do, joined
 from causalcf.mechanisms.base import Noise
 from causalcf.mechanisms.structure import intervened
+from causalcf.rows import moved
 from causalcf.units import Units
 from causalcf.variables import Variable
 
@@ -58,11 +59,19 @@ class _InWorld(Intervention):
     """The value a variable takes in another world: a nested counterfactual."""
 
     world: World
+    index: Any = None  # of rows, where it is asked for a part of them
 
     def apply(self, node: Node) -> Tensor:
-        if len(self.world) != len(node.units):
-            raise ValueError(f"{node.name}: the other world has {len(self.world)} rows, this one {len(node.units)}")
-        return self.world[node.name]
+        index = slice(None) if self.index is None else self.index
+        units = self.world.units.ids[index]
+        if len(units) != len(node.units):
+            raise ValueError(f"{node.name}: the other world has {len(units)} rows, this one {len(node.units)}")
+        if not torch.equal(units, node.units.ids):
+            raise ValueError(f"{node.name}: the other world is one of other units; observe the same rows in both")
+        return self.world[node.name][index]
+
+    def at(self, index: Any, count: int) -> Intervention:
+        return replace(self, index=index) if len(self.world) == count else self
 
     def describe(self, name: str) -> str:
         return f"{name} as in {self.world.actions or 'the factual world'}"
@@ -99,6 +108,12 @@ class World(Mapping[str, Tensor]):
         self._reached = frozenset() if reached is None else reached
         self._values: dict[str, Tensor] = {} if evidence is None else dict(evidence)
         self._again: dict[str, Tensor] = {}  # what the null intervention leads to, which several measures ask for
+
+    @classmethod
+    def observed(cls, scm: SCM, units: Units, rows: Mapping[str, Tensor]) -> World:
+        """The factual world of rows that fit the graph; see `SCM.observe`."""
+        evidence = moved({name: rows[name] for name in scm.graph}, scm.device, scm.dtype)
+        return cls(scm, units, ExogenousNoise(scm, units, evidence), evidence)
 
     def __getitem__(self, name: str) -> Tensor:
         """The value of a variable in this world, shape `(B, *shape)`."""
@@ -193,6 +208,19 @@ class World(Mapping[str, Tensor]):
         """All variables' values and the units' ids, as rows that `SCM.observe` takes."""
         return {**{name: self[name] for name in self}, "id": self.units.ids}
 
+    def reabduct(self) -> World:
+        """The world in which these values were observed: what was done is a fact, and noise is abducted from them.
+
+        What abduction leaves to chance is drawn anew; with the draws that led to these values it would explain them by
+        more than they show.
+
+        Example:
+            `thick = world.do(thickness=4.0).reabduct()`
+        """
+        return World.observed(
+            self.scm, replace(self.units, turn=self.units.turn + 1), self.scm.graph.check_rows(self.values())
+        )
+
     def as_intervention(self) -> Intervention:
         """`other.do(m=this)`: hold m at the value it takes in this world."""
         return _InWorld(self)
@@ -202,6 +230,11 @@ def _shaped(name: str, variable: Variable, value: Tensor, rows: int) -> Tensor:
     """A prediction, unless an equation broadcast it, or made numbers where the variable has classes."""
     shape, classes = (rows, *variable.shape), not variable.dtype.is_floating_point
     if tuple(value.shape) == shape and (value.dtype == variable.dtype if classes else value.is_floating_point()):
+        if classes:
+            try:
+                variable.check(name, value)
+            except ValueError as error:
+                raise ValueError(f"{error} (as its mechanism predicted; correct the equation)") from None
         return value
     kind = "torch.int64" if classes else "floats"
     raise ValueError(

@@ -191,6 +191,8 @@ def test_files_are_read_into_the_variables_dtypes_and_shapes(folder, tmp_path):
     [
         ({"--do": "sise=4"}, "unknown variable 'sise'; the graph has size, label, image; did you mean 'size'?"),
         ({"--do": "label=0.5"}, "expected an integer"),
+        ({"--do": "size=+5"}, "size=+... could mean two things; to add, write size+=5"),
+        ({"--do": "size-=5"}, "to subtract, write size+=-5"),
         ({"--do": "label+=1"}, "needs a Continuous variable"),
         ({"--do": "size=nan"}, "finite"),
         ({"--data": "nothing.npz"}, "there is no file"),

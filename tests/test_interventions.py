@@ -164,6 +164,17 @@ def test_interventions_print(world):
     assert "a = 1" in repr(world.do(a=1))
 
 
+def test_another_world_is_one_of_the_same_units(scm, world):
+    rows = {**world.values(), "id": torch.arange(len(world))}
+    whole = scm.observe(rows)
+    other = whole.do(a=2.0)
+    first, last = ({name: values[part] for name, values in rows.items()} for part in (slice(0, 5), slice(5, 10)))
+    with pytest.raises(ValueError, match="a: the other world is one of other units"):
+        scm.observe(last).do(a=scm.observe(first).do(a=2.0))["a"]
+    part = do(b=other).at(slice(5, 10), len(world))
+    assert torch.equal(scm.observe(last).do(part)["b"], other["b"][5:10])
+
+
 def test_interventions_are_sliced_with_their_rows():
     action = do(a=torch.arange(6.0), b=shift(torch.arange(6.0)), c=2.0)
     part = action.at(slice(2, 4), 6)

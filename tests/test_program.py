@@ -85,6 +85,16 @@ def test_an_image_from_its_noise_site_is_ours(scm, rows):
     torch.testing.assert_close(model(6)["x"], world["x"], atol=1e-5, rtol=0)
 
 
+def test_an_image_is_drawn_as_by_the_model(scm, rows):
+    """Without the noise of the lowest level, which abduction keeps of observed images alone."""
+    parents = {name: rows[name] for name in "tisk"}
+    u = 0.05 * torch.randn(6, 1, 8, 8, dtype=torch.float64)
+    drawn = pyro.condition(scm.to_pyro(), {**parents, "x.u": u})(6)["x"]
+    torch.testing.assert_close(drawn, scm.mechanism("x").predict({"u": u}, parents))
+    other = pyro.condition(scm.to_pyro(), {**parents, "x.u": u, "x.e": torch.ones_like(u)})(6)["x"]
+    assert (other - drawn).abs().max() > 1e-4
+
+
 def test_the_parameter_store_is_not_used(scm):
     pyro.clear_param_store()
     scm.to_pyro()(3)

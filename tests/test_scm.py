@@ -241,6 +241,25 @@ def test_a_prediction_that_is_not_finite_is_refused_with_its_row():
         world.do(a=torch.tensor([0.0, 5.0, 5.0]))["b"]
 
 
+def test_how_many_rows_and_which_variables_are_checked(scm):
+    for rows in (2.5, -1, 0):
+        with pytest.raises(ValueError, match="sample: expected a whole number rows >= 1"):
+            scm.sample(rows)
+    assert set(scm.sample(2, only="t")) == {"t", "id"}
+    with pytest.raises(ValueError, match="unknown variable 'tt'"):
+        scm.sample(2, only="tt")
+
+
+def test_half_precision_has_no_noise_to_abduct(rows):
+    with pytest.raises(TypeError, match=r"the model computes in torch.float16.*write scm.float\(\)"):
+        tiny().half().observe(rows)
+
+
+def test_an_unknown_entry_of_a_recipe_is_named():
+    with pytest.raises(TypeError, match="Recipe: it has no 'lr'; it has steps, batch, learning_rate"):
+        M.VAE(recipe={"lr": 5})
+
+
 def test_the_table_names_every_node(scm):
     table = scm.check()
     assert "SpatialDiffusion" in table

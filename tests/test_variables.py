@@ -191,3 +191,18 @@ def test_binary_counts_as_two_classes():
     assert Binary().classes == 2
     assert Binary().to_config() == {"type": "Binary"}
     assert Binary() != Categorical(2)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "remedy"),
+    [
+        (Binary(), torch.tensor([0.0, float("nan")]), r"with 1 NaN; leave rows without a class out"),
+        (Categorical(3), torch.eye(3)[:2], r"of one column per class write x\.argmax\(1\)"),
+        (Categorical(3), ["mild", "severe"], r"write classes as numbers from 0"),
+        (Image(1, 2, 2), torch.full((1, 1, 2, 2), 1246.0), r"for 16 bits write x / 65535, for 12 bits x / 4095"),
+        (Image(1, 2, 2), torch.full((1, 1, 2, 2), 200.0), r"for grey levels of 0 to 255 write x / 255"),
+    ],
+)
+def test_the_remedy_is_the_one_that_helps(variable, value, remedy):
+    with pytest.raises((TypeError, ValueError), match=remedy):
+        variable.check("x", value)

@@ -229,7 +229,10 @@ class Blurred(Mask):
     def noisy(self) -> Where | None:  # noqa: D102
         if self._where is None or self._like is None:
             return None
-        return functional.interpolate(self._where.float(), self._like) > 0
+        where, like = self._where.float(), tuple(self._like)
+        if self.both:
+            return functional.interpolate(where, like) > 0
+        return functional.adaptive_max_pool2d(where, like) > 0  # a code may change if any of its pixels may
 
     @property
     def clean(self) -> Where | None:  # noqa: D102

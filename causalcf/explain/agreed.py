@@ -92,7 +92,7 @@ class Agreed(Explainer):
                 "Agreed: expected weights of gradient, direction and distance, each >= 0, got "
                 f"{tuple(weights)}; write weights=(1, 2, 0)"
             )
-        self.surrogate, self.steps, self.strength, self.weights = surrogate, steps, strength, weights
+        self.surrogate, self.steps, self.strength, self.weights = surrogate, steps, strength, tuple(weights)
         self.share, self.dilation, self.looks, self.angle, self.block = share, dilation, looks, angle, block
         self.abducted, self.threshold, self.blur = abducted, threshold, blur
         self.loss: LossForm = loss

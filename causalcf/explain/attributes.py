@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ class Changes:
         rows: counterfactuals that flipped the classifier; only these are counted.
         share: attribute -> share of them in which it is another.
         along: attribute -> mean of its change, +1 towards the target of the row and -1 away from it, where both have
-            two classes: at +1 or -1 it stands for the target wherever it changed.
+            two classes: at +1 or -1 it stands for the target wherever it changed. NaN where either has more.
         nothing: share of them in which no attribute is another: the classifier answered to what no reader sees, as it
             does where the generator lets adversarial noise through.
     """
@@ -33,14 +34,19 @@ class Changes:
 
     def to_dict(self) -> dict[str, object]:
         """Plain data."""
-        return {"rows": self.rows, "share": dict(self.share), "along": dict(self.along), "nothing": self.nothing}
+        along = {name: None if math.isnan(value) else value for name, value in self.along.items()}
+        return {"rows": self.rows, "share": dict(self.share), "along": along, "nothing": self.nothing}
 
     def to_markdown(self) -> str:
         """A table, what changes most often first."""
         lines = [f"| attribute | changed, of {self.rows} | with the target |", "|---|---|---|"]
         for name in sorted(self.share, key=lambda name: -self.share[name]):
-            lines.append(f"| {name} | {self.share[name]:.2f} | {self.along[name]:+.2f} |")
+            lines.append(f"| {name} | {self.share[name]:.2f} | {_signed(self.along[name])} |")
         return "\n".join([*lines, f"| none of these | {self.nothing:.2f} | |"]) + "\n"
+
+
+def _signed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.2f}"
 
 
 @torch.no_grad()
@@ -67,6 +73,7 @@ def changes(explanation: Explanation, readers: Mapping[str, Reader], batch: int 
             f"changes: none of {len(explanation)} counterfactuals flipped the classifier; make the explainer's scales "
             "or its depth larger"
         )
+    classes = explanation.target[flipped].cpu(), explanation.predicted[flipped].cpu()
     towards = 2 * explanation.target[flipped].cpu().double() - 1
     share, along, same = {}, {}, torch.ones(len(flipped), dtype=torch.bool)
     for name, reader in readers.items():
@@ -75,7 +82,8 @@ def changes(explanation: Explanation, readers: Mapping[str, Reader], batch: int 
         )
         same &= before == after
         share[name] = (before != after).double().mean().item()
-        along[name] = ((after - before).double() * towards).mean().item()
+        two = all(int(found.max()) <= 1 for found in (before, after, *classes))
+        along[name] = ((after - before).double() * towards).mean().item() if two else math.nan
     return Changes(len(flipped), share, along, same.double().mean().item())
 
 

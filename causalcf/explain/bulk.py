@@ -35,7 +35,7 @@ def explain_all(
     explainer: Explainer,
     classifier: Any,
     generator: Generator,
-    rows: Mapping[str, Tensor] | Dataset,
+    rows: Tensor | Mapping[str, Tensor] | Dataset,
     target: int | Tensor | None = None,
     *,
     folder: str | Path,
@@ -59,7 +59,7 @@ def explain_all(
         explainer: the method; its batch is that of the parts.
         classifier: as for `Explainer.explain`; in eval mode.
         generator: what draws; images are brought to its device.
-        rows: a mapping with images, and ids as "id" if they have any; or a data set, read a batch at a time.
+        rows: images; a mapping with images, and ids as "id" if they have any; or a data set, read a batch at a time.
         target: a class, one class per row of the data set, or None for the other one of two.
         folder: of the parts, one explanation for each batch; is made if need be.
         shard: which share of the work to do, `(i, n)`.
@@ -77,6 +77,7 @@ def explain_all(
         `explain_all(MaskDiME(), classifier, generator, ToyFaces("test", rows=1000), folder="runs/why", shard=(0, 4))`
     """
     refuse_other(generator)
+    rows = {node: rows} if isinstance(rows, Tensor) else rows
     images, path = _Images(rows, node, target, generator), Path(folder)
     batches = _mine(len(images), explainer.batch, shard)
     shown, aim, _ = images[batches[0]]

@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from causalcf.diffusion.ancestral import Draw
 from causalcf.diffusion.gradient import refuse_inference_mode
 from causalcf.diffusion.masks import moved, refuse_even
 from causalcf.explain.explanation import Explanation
 from causalcf.explain.generators import Generator
+from causalcf.explain.gradients import Led
 from causalcf.explain.inputs import (
     per_row,
     refuse_features,
@@ -27,11 +28,13 @@ from causalcf.explain.inputs import (
     refuse_locked,
     refuse_other,
     refuse_training,
+    warn_of_company,
 )
 from causalcf.explain.probe import refuse_misfit
 from causalcf.explain.queries import Query, decided, innermost, probability, refuse_held
 from causalcf.graph import check_id
 from causalcf.networks.logits import refuse_saying_probabilities
+from causalcf.numbers import whole
 from causalcf.units import Units, unit_ids
 
 Parity = Literal["published"] | None
@@ -96,11 +99,16 @@ def steps_back(strength: float, steps: int) -> int:
     return max(1, int(strength * steps + 1e-9))
 
 
+COUNTS = ("steps", "depth", "iterations", "looks", "block")  # options that are whole numbers
+
+
 def _plain(value: Any) -> Any:
-    """A number of numpy or torch as one of Python, in a tuple too; anything else as it is."""
-    if isinstance(value, tuple):
+    """Numbers of numpy or torch as those of Python, several of them as a tuple; anything else as it is."""
+    if isinstance(value, np.ndarray | Tensor) and value.ndim == 1:
+        return tuple(value.tolist())
+    if isinstance(value, tuple | list):
         return tuple(map(_plain, value))
-    return value.item() if isinstance(value, np.generic | Tensor) and value.ndim == 0 else value
+    return value.item() if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0 else value
 
 
 class Explainer(ABC):
@@ -125,8 +133,8 @@ class Explainer(ABC):
             raise ValueError(f"{kind}: expected scales above 0, got {scales}; write scales=(8, 10, 15)")
         if parity not in (None, "published"):
             raise ValueError(f"{kind}: expected parity 'published' or None, got {parity!r}")
-        if batch < 1:
-            raise ValueError(f"{kind}: expected batch >= 1, got {batch}")
+        whole(kind, 1, batch=_plain(batch))
+        whole(kind, -(2**63), seed=_plain(seed))
         self.scales, self.parity, self.batch, self.seed = sizes, parity, batch, seed
 
     @abstractmethod
@@ -143,7 +151,13 @@ class Explainer(ABC):
 
     def leader(self, classifier: Any) -> Any:
         """What gradients are taken of in the classifier's place: a surrogate of the explainer or of `Led`, or None."""
-        return getattr(self, "surrogate", None) or getattr(classifier, "surrogate", None)
+        if (own := getattr(self, "surrogate", None)) is not None:
+            return own
+        while not isinstance(classifier, nn.Module) and hasattr(classifier, "classifier"):
+            if isinstance(classifier, Led):
+                return classifier.surrogate
+            classifier = classifier.classifier
+        return None
 
     def explain(
         self,
@@ -205,6 +219,8 @@ class Explainer(ABC):
             FloatingPointError: logits, gradients or what the generator says are not finite.
         """
         surrogate = self.leader(classifier)
+        counted = {name: _plain(value) for name, value in vars(self).items() if name in COUNTS and value is not None}
+        whole(type(self).__name__, 0, **counted)
         refuse_images(images)
         refuse_other(generator)
         refuse_training(classifier, "classifier")
@@ -218,6 +234,7 @@ class Explainer(ABC):
             aim = target[index] if isinstance(target, Tensor) and target.ndim == 1 else target
             queries.append(Query(classifier, images[index], aim))
         refuse_saying_probabilities("classifier", innermost(classifier), images[:1])
+        warn_of_company("classifier", queries[0], images)
         queries[0].through(surrogate).refuse_unfit(images)
         refuse_misfit(generator, images)
         if self.tells:

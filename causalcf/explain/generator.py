@@ -45,7 +45,7 @@ class Listed:
         return self.rows[classes.to(self.rows.device)]
 
 
-@dataclass
+@dataclass(repr=False)
 class Generator:
     """A diffusion model of images, as explainers ask it.
 
@@ -76,6 +76,13 @@ class Generator:
     readers: Mapping[str, Reader] = field(default_factory=dict)
     forward: int = field(default=0, init=False)
     backward: int = field(default=0, init=False)
+
+    def __repr__(self) -> str:
+        """One line, without the network's layers."""
+        size = "any size" if self.size is None else " by ".join(map(str, self.size))
+        told = "told the class" if self.conditions is not None else "told no class"
+        read = f", reads {', '.join(self.readers)}" if self.readers else ""
+        return f"Generator({type(self.network).__name__}, {self.channels or '?'} channels, {size}, {told}{read})"
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:

@@ -84,7 +84,7 @@ def _within(features: Features, name: str, read: Tensor) -> Tensor:
 
 def from_scm(
     scm: SCM,
-    node: str = "image",
+    node: str | None = None,
     label: str | None = None,
     classes: Sequence[int] | None = None,
     readers: Mapping[str, Any] | None = None,
@@ -93,7 +93,7 @@ def from_scm(
 
     Args:
         scm: fitted, with a diffusion mechanism at the node, trained with a null token.
-        node: the image.
+        node: the image; by default the only one.
         label: the discrete parent that classes mean. Of the other parents the network is told what the model draws of
             them under `do(label)`, on average, unless they are read.
         classes: the parent's own class for each class of the explained classifier; by default they are the same. Of
@@ -109,6 +109,7 @@ def from_scm(
     Example:
         `generator = cf.explain.generators.from_scm(cf.load_pretrained("morphomnist-spatial"))`
     """
+    node = node or scm.graph.image()
     mechanism = scm.mechanism(node)
     if not isinstance(mechanism, SpatialDiffusion | NSCMDiffusion | DiffSCM):
         raise TypeError(

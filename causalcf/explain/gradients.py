@@ -35,6 +35,8 @@ class _Averaged(torch.autograd.Function):
             with torch.enable_grad():
                 leaf = point.detach().requires_grad_()
                 logits = ctx.leader(leaf)
+                if {*logits.shape[1:], *slopes[0].shape[1:]} == {1}:  # two classes, said by one of them with a column
+                    logits = logits.reshape(slopes[0].shape)
                 if logits.shape != slopes[0].shape:
                     raise ValueError(
                         f"Led: the classifier gives logits of {tuple(slopes[0].shape)}, the surrogate "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
 from typing import Any, get_args
 
 import torch
@@ -11,7 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from causalcf.diffusion.ancestral import Variance
 from causalcf.explain.generator import Generator
-from causalcf.explain.queries import LossForm, innermost
+from causalcf.explain.queries import LossForm, Query, innermost, probability
 
 SLIP = 0.01  # by so much rounding may leave [0, 1]
 BRIGHT = 2.5  # beyond it are grey levels of 255, rather than sums of images
@@ -122,6 +124,30 @@ def refuse_features(encoder: Any, images: Tensor) -> None:
         )
 
 
+CHANGEABLE = ("BatchNorm", "Drop", "StochasticDepth")  # layers of which rows depend on their batch, or on chance
+ALIKE = 0.02  # probabilities of a row alone and in its batch, beyond what rounding moves
+
+
+@torch.no_grad()
+def warn_of_company(name: str, query: Query, images: Tensor) -> None:
+    """Warn if a row is decided otherwise alone than in its batch, as behind a function no mode can be seen.
+
+    Args:
+        name: what to call the classifier.
+        query: of the first batch.
+        images: all of them.
+    """
+    with suppress(Exception):  # what does not take one image is asked again later, and said then
+        alone = probability(query.logits(images[:1]), query.target[:1])
+        if (apart := (alone - query.before[:1].to(alone)).abs().item()) > ALIKE:
+            warnings.warn(
+                f"{name}: its probability of the first image's target differs by {apart:.2g} between the image alone "
+                "and in its batch; if a network in it is in training mode, call its .eval(), or explanations "
+                "will depend on the batch and on chance",
+                stacklevel=3,
+            )
+
+
 def refuse_training(network: Any, name: str) -> None:
     """Raise if a network is in a mode in which rows depend on their batch, or on chance.
 
@@ -134,7 +160,7 @@ def refuse_training(network: Any, name: str) -> None:
         return
     for part in network.modules():
         kind = getattr(part, "original_name", type(part).__name__)  # of a scripted one, what it was
-        if part.training and (isinstance(part, _BatchNorm | _DropoutNd) or kind.startswith(("BatchNorm", "Dropout"))):
+        if part.training and (isinstance(part, _BatchNorm | _DropoutNd) or kind.startswith(CHANGEABLE)):
             raise ValueError(
                 f"{name}: it is in training mode, where a row of {kind} depends on chance or on the rest of the batch; "
                 f"call {name}.eval()"

@@ -11,11 +11,11 @@ from html import escape
 
 import matplotlib.image
 import numpy as np
+import torch
 
 from causalcf.explain.explanation import Explanation
 from causalcf.metrics.explanation import l1_change
-from causalcf.plot.explanations import largest_change
-from causalcf.plot.sheet import CHANGE, pictures
+from causalcf.plot.sheet import CHANGE, change, pictures
 
 WIDEST = 192  # of a picture on the page, in its dots; smaller images are shown in whole multiples
 STYLE = """
@@ -78,8 +78,11 @@ def page(
     """
     if names is not None and len(names) != len(explanation):
         raise ValueError(f"page: expected a name for each of {len(explanation)} rows, got {len(names)}")
+    greatest = int(torch.cat([explanation.predicted, explanation.target]).max())
+    if classes is not None and len(classes) <= greatest:
+        raise ValueError(f"page: expected names of the classes 0 to {greatest}, got {len(classes)}; name every class")
     names = [str(row) for row in explanation.ids.tolist()] if names is None else names
-    moved = largest_change(explanation.counterfactuals, explanation.images)
+    moved = change(explanation.counterfactuals, explanation.images)
     limit = max(float(np.abs(moved).max()), 1.0)
     heads = "".join(f"<th{f' data-kind={kind}' if kind else ''}>{name}</th>" for name, kind in COLUMNS)
     lines = "\n".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from inspect import signature
 from typing import Any, ClassVar, Self
 
@@ -266,4 +266,9 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | None, default: Recipe) -> Rec
     """A recipe from what a user or a file gave."""
     if recipe is None:
         return default
-    return recipe if isinstance(recipe, Recipe) else Recipe(**recipe)
+    if isinstance(recipe, Recipe):
+        return recipe
+    known = [field.name for field in fields(Recipe)]
+    if unknown := [name for name in recipe if name not in known]:
+        raise TypeError(f"Recipe: it has no {unknown[0]!r}; it has {', '.join(known)}")
+    return Recipe(**recipe)

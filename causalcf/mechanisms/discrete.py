@@ -90,10 +90,11 @@ class _GumbelMax(Mechanism):
     def abduct(self, value: Tensor, parents: Parents, units: Units, key: str) -> Noise:
         r"""Gumbel noise from its posterior: the largest sum first, the others below it (Maddison et al., 2014).
 
-        `z_x ~ Gumbel(0)` for the factual class x, `z_k = -log(exp(-G_k - logit_k) + exp(-z_x))` for the others.
+        `z_x ~ Gumbel(0)` for the factual class x, `z_k = -log(exp(-G_k - logit_k) + exp(-z_x))` for the others. These
+        are other draws than those that `noise` decides a class by, and than those of an earlier abduction.
         """
         logits = self.logits(parents, len(value))
-        gumbel = units.gumbel(f"{key}.g", (self.classes,)).to(value.device)
+        gumbel = units.gumbel(f"{key}.posterior.{units.turn}", (self.classes,)).to(value.device)
         top = gumbel.gather(1, value[:, None])
         below = -torch.logaddexp(-gumbel - logits, -top)
         below = torch.minimum(below, top - MARGIN)

@@ -32,8 +32,8 @@ class Features(nn.Module):
         for name, variable in parents.items():
             if isinstance(variable, Image):
                 raise TypeError(
-                    f"{name}: an image cannot be the parent of this mechanism; "
-                    "give the child a Functional mechanism, or turn the edge round"
+                    f"{name}: an image cannot be the parent of this mechanism; turn the edge round, give a "
+                    "child that is a number a Functional mechanism, or write one of your own for an image"
                 )
         self.variables = dict(parents)
         self.standardise = standardise

@@ -9,11 +9,22 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
-from torch.distributions import Distribution, Transform, constraints
+from torch.distributions import (
+    Bernoulli,
+    Binomial,
+    Categorical,
+    Distribution,
+    Geometric,
+    Poisson,
+    Transform,
+    constraints,
+)
 
-from causalcf.assignments import draw
+from causalcf.assignments import draw, placed
 from causalcf.mechanisms.base import Mechanism, Noise, Parents
 from causalcf.units import Units
+
+DISCRETE = (Bernoulli, Categorical, Geometric, Poisson, Binomial)  # laws of noise that may decide a class
 
 
 class _Equation(Transform):
@@ -31,9 +42,17 @@ class _Equation(Transform):
         return self.mechanism.equation(x, self.given)
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return self.mechanism.inverse(y, self.given)
+        u = self.mechanism.inverse(y, self.given)
+        return u if u.is_floating_point() else u.to(self.mechanism.dtype)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        if not y.is_floating_point():  # of a class only its probability is asked, that of the noise which gives it
+            if not isinstance(self.mechanism.law, DISCRETE):
+                raise ValueError(
+                    "Functional: a class that continuous noise decides has no density by its inverse; leave it out, "
+                    "log_prob(rows, on=[...])"
+                )
+            return torch.zeros_like(x)
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self._call(leaf).sum(), leaf)
@@ -92,9 +111,9 @@ class Functional(Mechanism):
 
     def noise(self, units: Units, key: str) -> Noise:  # noqa: D102
         u = draw(self.law, units, f"{key}.u")
-        return {"u": u.to(self.dtype) if u.is_floating_point() else u}
+        return {"u": u.to(self.device, self.dtype if u.is_floating_point() else u.dtype)}
 
     def distribution(self, parents: Parents) -> TorchDistributionMixin:
         """The noise's distribution carried through the equation; the density needs a differentiable equation."""
         rows = len(next(iter(parents.values()))) if parents else 1
-        return dist.TransformedDistribution(self.law.expand((rows,)), [_Equation(self, parents)])
+        return dist.TransformedDistribution(placed(self.law, self.device).expand((rows,)), [_Equation(self, parents)])

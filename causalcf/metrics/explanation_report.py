@@ -136,7 +136,7 @@ def explanation_scores(
         >>> report["flip rate", "", "all rows"].estimate.mean
         1.0
     """
-    before, after, target = before.detach().cpu(), after.detach().cpu(), target.cpu()
+    before, after, target = before.detach().cpu(), after.detach().cpu(), torch.as_tensor(target).cpu()
     _check(factual, counterfactual, before, after, target)
     space = encoder if concepts is None else concepts
     _check_options(factual, before, oracle, query, data_correlation, space, others, label, owned, truth)
@@ -337,7 +337,7 @@ def _check_independent(logits: Tensor, like: Tensor) -> None:
             f"explanation_scores: independent: expected finite logits of {len(like)} rows and {classes} classes, got "
             f"shape {tuple(logits.shape)}{' with NaN or inf' if not logits.isfinite().all() else ''}"
         )
-    if logits.ndim == 1:  # of several classes it is asked for the largest alone
+    if logits.ndim == 1 or logits.shape[1] == 1:  # of several classes it is asked for the largest alone
         refuse_probabilities("explanation_scores: independent", logits)
 
 

@@ -163,6 +163,9 @@ def _interval(estimate: Estimate, unit: str) -> str:
     low, high = estimate.mean - estimate.half_width, estimate.mean + estimate.half_width
     if unit == "share":
         low, high = max(low, 0.0), min(high, 1.0)
+        if estimate.sd == 0:  # all rows alike do not make the others certain: Wilson's interval at its end
+            away = 1.959964**2 / (estimate.n + 1.959964**2)
+            low, high = min(low, 1 - away), max(high, away)
     return f"{_number(low)} .. {_number(high)}"
 
 
@@ -217,8 +220,8 @@ def evaluate(
         metrics: what to measure, each from the start; by default composition (1 and 10 cycles), reversibility and the
             moments of the noise; effectiveness if there are oracles; the error against the truth if the data set knows
             it.
-        oracles: variable -> what reads it from an image, for effectiveness.
-        node: the image variable, by default the only one.
+        oracles: variable -> what reads it from an image, for effectiveness, which they add to the metrics.
+        node: the image variable, by default the only one, of effectiveness and the default metrics.
         batch: rows at a time; the numbers do not depend on it.
         seed: of what abduction leaves to chance.
         progress: whether to show a bar.
@@ -238,8 +241,12 @@ def evaluate(
     count = len(table)
     for action in actions.values():
         _check(scm, action, count)
+    if node is not None:
+        scm.graph.require(node)
     if metrics is None:
         metrics = default_metrics(scm, test, oracles, node)
+    elif oracles:
+        metrics = [*metrics, Effectiveness(oracles, node or _image(scm))]
     begin(metrics, scm.observe(table[:2], seed))
     with tqdm(total=count, desc="evaluate", unit="row", disable=not progress) as bar:
         for start in range(0, count, batch):
@@ -296,14 +303,16 @@ def _check(scm: SCM, action: Do, rows: int) -> None:
                 variable.check(name, step.apply(node))
 
 
+def _image(scm: SCM) -> str:
+    """The image that is measured if none is named, or the last variable where there is none."""
+    return scm.graph.image() if scm.graph.images else scm.graph.nodes[-1]
+
+
 def default_metrics(
     scm: SCM, test: Any, oracles: Mapping[str, Oracle] | None = None, node: str | None = None
 ) -> list[Tally]:
     """The metrics of `evaluate` if none are named."""
-    images = scm.graph.images
-    if node is None and len(images) > 1:
-        raise ValueError(f"evaluate: the graph has several images, {', '.join(images)}; say which, node=...")
-    node = node or (images[0] if images else scm.graph.nodes[-1])
+    node = node or _image(scm)
     metrics: list[Tally] = [Composition(node), Reversibility(node), NoiseMoments()]
     if oracles:
         metrics.append(Effectiveness(oracles, node))

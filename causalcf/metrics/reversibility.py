@@ -31,16 +31,15 @@ class Reversibility(Tally):
         self.node, self.cycles = node, tuple(sorted(cycles))
 
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
-        scm, seed = world.scm, world.units.seed
-        image = bool(scm.graph[self.node].shape)
+        image = bool(world.scm.graph[self.node].shape)
         away = Do({target: (Value(counterfactual[target]),) for target in action})
         home = Do({target: (Value(world[target]),) for target in action})
         there = counterfactual
         for cycle in range(1, self.cycles[-1] + 1):
-            back = scm.observe(there.values(), seed).do(home)
+            back = there.reabduct().do(home)
             if cycle in self.cycles:
                 plural = "cycle" if cycle == 1 else "cycles"
                 label = Label(f"{self.title}, {cycle} {plural}", name, self.node, unit_of(world, self.node))
                 self.tally(label, distance(back[self.node], world[self.node], image))
             if cycle < self.cycles[-1]:
-                there = scm.observe(back.values(), seed).do(away)
+                there = back.reabduct().do(away)

@@ -93,7 +93,7 @@ def evaluate_sequence(
             steps.update(worlds[0], name=name, counterfactual=world, true=true)
             for metric in metrics:
                 metric.update(worlds[0], done, name, world)
-        last = scm.observe(worlds[-1].values(), seed) if reabduct else worlds[-1]
+        last = worlds[-1].reabduct() if reabduct else worlds[-1]
         factual = do(**{name: worlds[0][name] for step in part for name in step})
         steps.update(worlds[0], name="there and back", counterfactual=last.do(factual))
     about = {"rows": count, "seed": seed, "noise": "abducted again at each step" if reabduct else "abducted once"}

@@ -24,6 +24,7 @@ def refuse_probabilities(name: str, logits: Float[Tensor, "batch ..."]) -> None:
         name: of what gave them.
         logits: as it gave them, with the graph of their gradient if there is one.
     """
+    logits = logits[:, 0] if logits.ndim == 2 and logits.shape[1] == 1 else logits
     last = logits.grad_fn
     while last is not None and last.name().partition("Backward")[0] in PASSING:
         last = last.next_functions[0][0]

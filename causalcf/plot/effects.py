@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from causalcf.effects import Effects
-from causalcf.plot.sheet import INK, MUTED, RULE, Caption, Group, Panel, change, pictures, sheet, wrapped
+from causalcf.plot.sheet import GREY_LEVELS, INK, MUTED, RULE, Caption, Group, Panel, change, pictures, sheet, wrapped
 
 __all__ = ["effects"]
 
@@ -61,7 +61,7 @@ def _maps(effects: Effects, rows: int) -> Figure:
     for name, meaning in PARTS.items():
         part = getattr(effects, name)[:rows]
         values = change(part, part.new_zeros(()).expand_as(part))
-        below = [[Caption(f"mean {np.abs(line).mean():.1f}")] for line in values]
+        below = [[Caption(f"mean {size:.1f}")] for size in (GREY_LEVELS * part.abs()).flatten(1).mean(1).tolist()]
         groups.append(Group(name, [Panel(name, meaning, values, below, signed=True)]))
     return sheet(groups, _about(effects), cell=1.0)
 

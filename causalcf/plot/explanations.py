@@ -6,18 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from causalcf.plot.sheet import GREY_LEVELS, Caption, Group, Panel, pictures, sheet
+from causalcf.plot.sheet import GREY_LEVELS, Caption, Group, Panel, change, pictures, sheet
 
 if TYPE_CHECKING:
     from causalcf.explain.explanation import Explanation
 
-__all__ = ["explanations", "largest_change"]
+__all__ = ["explanations"]
 
 DOTS, CELL = 150, 0.8  # of an inch: pixels, and the least width of a picture
 LETTERS = 8  # of a class, if two are to stand on one line
@@ -83,14 +80,6 @@ def explanations(
     return sheet(groups, "; ".join(LEGEND if masked else LEGEND[:-1]), cell)
 
 
-def largest_change(
-    after: Float[Tensor, "batch channel height width"], before: Float[Tensor, "batch channel height width"]
-) -> Float[np.ndarray, "line height width"]:
-    """`255 (after - before)` of the channel with the largest change of each pixel: a new hue is a change as well."""
-    difference = GREY_LEVELS * (after.detach().double().cpu() - before.detach().double().cpu())
-    return difference.gather(1, difference.abs().argmax(1, keepdim=True))[:, 0].numpy()
-
-
 def _panels(index: int, one: Explanation) -> list[Panel]:
     """Counterfactual, difference and mask of some rows."""
     chances = [
@@ -103,7 +92,7 @@ def _panels(index: int, one: Explanation) -> list[Panel]:
         Panel(
             f"difference:{index}",
             "difference",
-            largest_change(one.counterfactuals, one.images),
+            change(one.counterfactuals, one.images),
             [[Caption(f"change {value:.1f}")] for value in moved],
             signed=True,
         ),

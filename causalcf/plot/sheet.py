@@ -77,9 +77,9 @@ def pictures(
 def change(
     after: Float[Tensor, "batch channel height width"], before: Float[Tensor, "batch channel height width"]
 ) -> Float[np.ndarray, "line height width"]:
-    """`255 (after - before)`, the mean over the channels."""
-    difference = after.detach().double().cpu() - before.detach().double().cpu()
-    return GREY_LEVELS * difference.mean(1).numpy()
+    """`255 (after - before)` of the channel with the largest change of each pixel: a new hue is a change as well."""
+    difference = GREY_LEVELS * (after.detach().double().cpu() - before.detach().double().cpu())
+    return difference.gather(1, difference.abs().argmax(1, keepdim=True))[:, 0].numpy()
 
 
 def sheet(groups: Sequence[Group], legend: str = "", cell: float = 0.8) -> Figure:

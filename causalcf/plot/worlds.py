@@ -24,7 +24,7 @@ CAPTIONS = 6  # variables below a picture; of more, those that change come first
 
 def worlds(
     *worlds: World,
-    node: str = "image",
+    node: str | None = None,
     rows: int = 6,
     truth: Sequence[Mapping[str, Tensor] | None] | None = None,
     titles: Sequence[str] | None = None,
@@ -38,7 +38,7 @@ def worlds(
 
     Args:
         worlds: the factual world, then counterfactual ones.
-        node: the image variable.
+        node: the image variable; by default the only one.
         rows: how many units to draw, from the first on.
         truth: for every world the true values by name, or None where they are unknown. A true image is drawn
             beside the model's, with the mean absolute error in grey levels of 0 to 255.
@@ -55,6 +55,7 @@ def worlds(
     Example:
         `worlds(world, thick, seven, node="image").savefig("worlds.png")`
     """
+    node = node or (worlds[0].scm.graph.image() if worlds and isinstance(worlds[0], World) else "image")
     _check(worlds, node, rows, truth, titles)
     first, count = worlds[0], min(rows, len(worlds[0]))
     truths = [None] * len(worlds) if truth is None else [None if t is None else t.get(node) for t in truth]

@@ -146,7 +146,7 @@ def _standardised(rows: Mapping[str, Tensor], names: Sequence[str]) -> Float[Ten
         if column.min() == column.max():
             raise ValueError(f"discover: {name} is {column[0].item():g} in every row; leave it out")
     # before the cast: float32 holds no differences of a second between the seconds since 1970
-    x = torch.stack([_standard(rows[name]) for name in names], 1)
+    x = torch.stack([_standard(rows[name].cpu()) for name in names], 1)
     return (x - x.mean(0)) / x.std(0)
 
 

@@ -155,7 +155,9 @@ def distil(
     sample = _sample(rows)
     ask: Any = classifier
     if isinstance(classifier, nn.Module):
-        ask = copy.deepcopy(classifier).eval().requires_grad_(False)
+        ask = copy.deepcopy(classifier).eval()
+        for weights in ask.parameters():  # one of TorchScript has no requires_grad_
+            weights.requires_grad_(False)
         own = next(ask.parameters(), sample).device
         sample = sample.to(own)
     outputs = _outputs(_asked(ask, sample))

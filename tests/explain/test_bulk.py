@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from causalcf.explain import SCE, Explanation, FastDiME, SmoothGrad, explain_all, record
+from causalcf.explain import SCE, Agreed, Explanation, FastDiME, SmoothGrad, explain_all, record
 from causalcf.explain.generators import Generator
 
 FEW = {"steps": 10, "depth": 3, "scales": (0.1, 50.0)}
@@ -234,6 +234,20 @@ def test_options_of_numpy_and_torch_make_the_question_too(classifier, generator,
             asked(FastDiME(**few | change), classifier, generator, rows, tmp_path)
     same = FastDiME(**{**few, "scales": (8,)}, seed=1)
     assert_same(asked(same, classifier, generator, rows, tmp_path), found)
+
+
+@pytest.mark.parametrize("weights", [[0, 9, 0], np.array([0.0, 9.0, 0.0])])
+def test_options_in_a_list_make_the_question_too(classifier, generator, rows, tmp_path, weights):
+    few = {"steps": 6, "strength": 0.5, "scales": (1.0,), "batch": 2, "looks": 2}
+    generator.conditions = lambda classes: generator.null.expand(len(classes), -1)
+    asked(Agreed(**few, weights=[1, 2, 0]), classifier, generator, rows, tmp_path)
+    with pytest.raises(ValueError, match="weights was"):
+        asked(Agreed(**few, weights=weights), classifier, generator, rows, tmp_path)
+
+
+def test_images_alone_are_rows(explainer, classifier, generator, images, tmp_path):
+    found = asked(explainer, classifier, generator, images, tmp_path)
+    assert_same(found, explainer.explain(classifier, generator, images))
 
 
 @pytest.mark.parametrize("zero", [np.int64(0), torch.tensor(0)])

@@ -339,6 +339,15 @@ def test_a_classifier_is_the_same_in_every_kind_of_file(folder, tmp_path):
     assert read_classifier("morphodigits-digit")(torch.rand(1, 1, 28, 28)).shape == (1, 10)
 
 
+def test_a_classifier_of_every_kind_of_file_is_distilled(folder, tmp_path):
+    images = read_images(folder / "images").images
+    torch.jit.trace(Halves(), images).save(tmp_path / "traced.pt")
+    shapes = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(Halves(), (images,), dynamic_shapes=shapes), tmp_path / "exported.pt2")
+    for name in ("traced.pt", "exported.pt2"):
+        assert distilled(folder, tmp_path / f"of-{name}", classifier=tmp_path / name, steps=2, batch=4) == 0
+
+
 def test_code_may_import_what_lies_beside_it(folder, tmp_path):
     (tmp_path / "beside_the_classifier.py").write_text(CODE)
     code = "from beside_the_classifier import halves\ndef load():\n    import beside_later\n    return halves()"

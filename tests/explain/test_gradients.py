@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from causalcf.explain import SCE, IntegratedGradients, Led, MaskDiME, SCELiteHQ, SmoothGrad
+from causalcf.explain import SCE, FastDiME, IntegratedGradients, Led, MaskDiME, SCELiteHQ, SmoothGrad
 from causalcf.units import Units
 
 SOURCES = {
@@ -179,3 +180,10 @@ def test_bad_options_are_refused(images):
         IntegratedGradients(binary, math.nan)
     with pytest.raises(ValueError, match=r"the baseline has shape \(1, 4, 4\), the images \(1, 8, 8\)"):
         IntegratedGradients(binary, torch.zeros(1, 4, 4))(images)
+
+
+def test_two_classes_may_be_led_by_what_says_them_in_another_form(generator, images):
+    column = nn.Sequential(nn.Flatten(), nn.Linear(64, 1)).double().eval()
+    explainer = FastDiME(depth=3, steps=10, scales=(8.0,))
+    found = explainer.explain(Led(column, lambda x: column(x)[:, 0]), generator, images)
+    assert torch.equal(found.counterfactuals, explainer.explain(column, generator, images).counterfactuals)

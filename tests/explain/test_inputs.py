@@ -1,5 +1,7 @@
 """What does not fit is said before anything is drawn, with what to do about it."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,43 @@ def test_a_classifier_in_training_mode(generator, images, layer, wrapped):
         SCE(steps=10, surrogate=wrapped(network)).explain(lambda x: x.mean((1, 2, 3)), generator, images)
     network[2].train(), network[0].eval()
     assert len(FastDiME(**FEW).queries(network, generator, images)) == 3
+
+
+class DropPath(nn.Module):
+    """As in many networks of others: a row is left out as a whole."""
+
+    def forward(self, x):
+        return x * (torch.rand(len(x), 1, 1, 1) > 0.5) if self.training else x
+
+
+def test_layers_of_others_that_leave_rows_to_chance_are_known_by_their_names(generator, images):
+    network = nn.Sequential(DropPath(), nn.Flatten(), nn.Linear(64, 1)).double().train()
+    with pytest.raises(ValueError, match="classifier: it is in training mode, where a row of DropPath"):
+        FastDiME(**FEW).explain(network, generator, images)
+
+
+def test_behind_a_function_no_mode_can_be_seen_but_what_it_does(generator, images):
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 1)).double().train()
+    bright = images * torch.tensor([1.0, 0.2, 0.2, 0.2, 0.2]).double().reshape(-1, 1, 1, 1)
+    explainer = FastDiME(**{**FEW, "batch": 5})
+    with pytest.warns(UserWarning, match="classifier: its probability of the first image's target differs by 0"):
+        explainer.queries(lambda x: 1 * network(x), generator, bright)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explainer.queries(lambda x: 1 * network.eval()(x), generator, bright)
+
+
+@pytest.mark.parametrize("option", [{"batch": 2.0}, {"seed": 0.7}, {"depth": 2.5}, {"steps": 10.0}])
+def test_what_is_counted_is_whole(generator, classifier, images, option):
+    with pytest.raises(ValueError, match=f"expected a whole number {next(iter(option))}"):
+        FastDiME(**{**FEW, **option}).queries(classifier, generator, images)
+
+
+def test_the_leader_is_found_behind_what_holds_it(generator, images):
+    two = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).double().eval()
+    student = nn.Sequential(nn.Dropout(0.5), nn.Flatten(), nn.Linear(64, 2)).double().train()
+    with pytest.raises(ValueError, match="surrogate: it is in training mode"):
+        FastDiME(**FEW).queries(label(Led(two, student), 0), generator, images)
 
 
 def test_inference_mode(generator, classifier, images):

@@ -38,6 +38,17 @@ def told(generator):
 
 
 @pytest.mark.parametrize(("kind", "options"), **BY_NAME)
+def test_a_code_may_change_if_any_of_its_pixels_may():
+    factual = torch.zeros(1, 1, 16, 16)
+    moved = factual.clone()
+    moved[..., 1:3, 1:3] = 1
+    for both, codes in ((False, 1), (True, 0)):  # the published form looks at one pixel of each code
+        masks = Blurred(factual, lambda clean: moved, threshold=0.9, size=1, both=both)
+        masks.begin()
+        masks.see(torch.zeros(1, 4, 2, 2), None, 0)
+        assert int(masks.noisy.sum()) == codes
+
+
 def test_rows_do_not_depend_on_their_batch_and_move_towards_the_target(kind, options, told, classifier, images):
     whole = kind(**options, batch=5).explain(classifier, told, images, ids=IDS)
     parts = kind(**options, batch=2).explain(classifier, told, images, ids=IDS)

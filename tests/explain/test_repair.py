@@ -226,6 +226,10 @@ def test_changes_are_of_flipped_rows_and_have_a_direction(generator, rows):
     assert found.along == {"side": 0.0, "bar": 1.0, "rab": -1.0}
     assert found.nothing == changes(explanation, {"bar": bar, "side": side}).nothing == 0.0
     assert changes(explanation, {"side": side}).nothing == 1.0
+    many = changes(explanation, {"level": lambda images: 2 * bar(images)})
+    assert many.share == {"level": 1.0}
+    assert "| level | 1.00 | - |" in many.to_markdown()  # of three classes none is the other one
+    assert many.to_dict()["along"] == {"level": None}
     table = found.to_markdown().splitlines()
     assert table[0] == "| attribute | changed, of 5 | with the target |"
     assert table[-2:] == ["| side | 0.00 | +0.00 |", "| none of these | 0.00 | |"]

@@ -64,6 +64,28 @@ def test_counterfactuals_averaged_over_rows_are_interventional(scm):
     assert difference.abs().max() < 0.02
 
 
+@pytest.mark.parametrize("seed", [4, 5])
+def test_rows_may_be_drawn_and_observed_with_one_seed(scm, seed):
+    """What decided a class must not explain it: the posterior would know more than the class shows."""
+    rows = scm.sample(N, seed=4)
+    for z in range(3):
+        imagined = scm.observe(rows, seed=seed).do(z=z)["x"]
+        done = scm.do(z=z).sample(N, seed=6)["x"]
+        difference = (torch.bincount(imagined, minlength=4) - torch.bincount(done, minlength=4)) / N
+        assert difference.abs().max() < 0.015
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_noise_that_is_abducted_again_is_drawn_anew(scm, turns):
+    """A counterfactual taken as observed, over and over: each time its class, and nothing else, explains it."""
+    world = scm.observe(scm.sample(N, seed=4), seed=4)
+    for turn in range(turns):
+        world = world.do(z=2 if turn % 2 else 0).reabduct()
+    imagined, done = world.do(z=1)["x"], scm.do(z=1).sample(N, seed=6)["x"]
+    difference = (torch.bincount(imagined, minlength=4) - torch.bincount(done, minlength=4)) / N
+    assert difference.abs().max() < 0.015
+
+
 def test_counterfactual_stability(scm):
     """x* = k needs that k gained against the factual class (Oberst and Sontag, 2019)."""
     rows = scm.sample(N, seed=4)

@@ -709,6 +709,9 @@ def test_logits_that_may_be_probabilities_are_warned_of():
         m.explanation_scores(before=logits.sigmoid(), after=logits, **given)
     with pytest.warns(UserWarning, match="explanation_scores: independent: all of 16 logits are from 0 to 1"):
         m.explanation_scores(before=logits, after=logits, independent=lambda x: BINARY(x).sigmoid(), **given)
+    column = logits[:, None]
+    with pytest.warns(UserWarning, match="before: all of 16 logits are from 0 to 1"):
+        m.explanation_scores(before=column.sigmoid(), after=column, **given)
     one_hot = lambda x: torch.eye(2)[(BINARY(x) > 0).long()]  # noqa: E731  decides as well as logits do
     report = m.explanation_scores(before=logits, after=logits, independent=one_hot, **given)
     rates = [report[name, "", "all rows"].estimate.mean for name in ("flip rate", "NAFR / flip rate")]

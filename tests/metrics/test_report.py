@@ -15,6 +15,22 @@ from causalcf.metrics.tally import Label
 from tests.metrics.test_metrics import make, make_rows
 
 
+def test_shares_of_which_all_rows_are_alike_are_not_certain():
+    """Wilson's interval at its ends: of six heads in a row the coin may well be fair."""
+    label = ("a", "b", "c", "share")
+    text = str(Report((Line(*label, Estimate(6, 1.0, 0.0)), Line(*label, Estimate(40, 0.0, 0.0))), {}))
+    assert "0.610 .. 1.000" in text
+    assert "0.000 .. 0.088" in text
+
+
+def test_oracles_are_read_beside_metrics_that_are_named():
+    scm, rows = make(), make_rows()
+    report = evaluate(scm, rows, [do(k=1)], [], oracles={"k": lambda x: torch.ones(len(x)).long()}, node="x")
+    assert {line.variable for line in report.lines} == {"k"}
+    with pytest.raises(ValueError, match="unknown variable 'nowhere'"):
+        evaluate(scm, rows, [do(k=1)], [], node="nowhere")
+
+
 def test_numbers_that_are_not_finite_are_null_in_json():
     label = ("a", "b", "c", "d")
     lines = (

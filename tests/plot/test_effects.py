@@ -2,6 +2,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 import causalcf as cf
 from causalcf import mechanisms as M
@@ -31,6 +32,17 @@ def world():
     generator = torch.Generator().manual_seed(0)
     rows = {name: torch.randn(5, generator=generator) for name in "abc"}
     return scm.observe(rows | {"image": torch.rand(5, 1, 8, 8, generator=generator)})
+
+
+def test_a_change_of_hue_is_a_change():
+    red, blue = (torch.zeros(1, 3, 4, 4) for _ in range(2))
+    red[:, 0], blue[:, 2] = 1, 1
+    found = cf.Effects("image", cf.do(a=1.0), (), red, blue, blue, red)
+    figure = effects(found)
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    drawn = next(axes for axes in figure.axes if axes.get_gid() == "total:0")
+    assert np.abs(drawn.images[0].get_array()).min() > 0
+    assert "mean 170.0" in texts  # two channels of three
 
 
 @pytest.fixture(scope="module")

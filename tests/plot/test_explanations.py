@@ -15,8 +15,7 @@ from matplotlib.colors import to_rgb
 
 from causalcf.explain import Explanation, page
 from causalcf.plot import explanations
-from causalcf.plot.explanations import largest_change
-from causalcf.plot.sheet import CHANGE
+from causalcf.plot.sheet import CHANGE, change
 
 ROWS = 3
 
@@ -85,8 +84,8 @@ def test_a_line_shows_what_was_found(mask):
 def test_a_new_hue_of_the_same_brightness_is_a_change():
     before = torch.full((1, 3, 2, 2), 0.5)
     after = before + torch.tensor([0.3, -0.1, -0.2])[:, None, None]
-    np.testing.assert_allclose(largest_change(after, before), 255 * 0.3, rtol=1e-5)
-    np.testing.assert_allclose(largest_change(before, after), -255 * 0.3, rtol=1e-5)
+    np.testing.assert_allclose(change(after, before), 255 * 0.3, rtol=1e-5)
+    np.testing.assert_allclose(change(before, after), -255 * 0.3, rtol=1e-5)
 
 
 def test_captions_are_the_numbers_and_flips_are_strong(mask):
@@ -189,7 +188,7 @@ def test_a_page_holds_its_pictures_and_numbers(channels):
     table = Table(page(found, names=["one", "two <2>", "three"], classes=["sad", "calm", "glad"]))
     assert [row[0] for row in table.rows[1:]] == ["one", "two <2>", "three"]
     assert [row[5] for row in table.rows[1:]] == ["sad calm", "calm glad", "sad glad"]
-    moved = largest_change(found.counterfactuals, found.images)
+    moved = change(found.counterfactuals, found.images)
     limit = np.abs(moved).max()
     for index, row in enumerate(table.rows[1:]):
         assert len(row) == table.heads

@@ -236,7 +236,7 @@ def test_rounding_is_no_change(scm, rows):
     assert not [text for text in strong if text.startswith(("ti ", "th "))]
 
 
-def test_colour_images_are_shown_in_colour_and_their_change_is_the_mean_over_channels():
+def test_colour_images_are_shown_in_colour_and_their_change_is_that_of_the_channel_that_changed_most():
     graph = cf.CausalGraph("a -> image", a=cf.Continuous(), image=cf.Image(3, 8, 8))
     scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "image": M.SpatialDiffusion(widths=(8, 8), steps=2)})
     scm.mechanisms["image"].fitted = True
@@ -244,8 +244,25 @@ def test_colour_images_are_shown_in_colour_and_their_change_is_the_mean_over_cha
     other = factual.do(image=torch.rand(1, 3, 8, 8))
     drawn = axes(worlds(factual, other))
     np.testing.assert_allclose(shown(drawn["image:0:0"]), factual["image"][0].permute(1, 2, 0).numpy(), atol=1e-7)
-    change = 255 * (other["image"] - factual["image"])[0].mean(0).numpy()
+    moved = 255 * (other["image"] - factual["image"])[0]
+    change = moved.gather(0, moved.abs().argmax(0, keepdim=True))[0].numpy()
     np.testing.assert_allclose(shown(drawn["effect:1:0"]), change, atol=1e-4)
+
+
+def test_an_image_may_be_called_otherwise_and_effects_fit_a_line():
+    graph = cf.CausalGraph("a -> scan", a=cf.Continuous(), scan=cf.Image(1, 8, 8))
+    scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "scan": M.SpatialDiffusion(widths=(8, 8), steps=2)})
+    scm.mechanisms["scan"].fitted = True
+    factual = scm.observe({"a": torch.zeros(1), "scan": torch.rand(1, 1, 8, 8)})
+    assert set(axes(worlds(factual, factual.do(a=1.0)))) >= {"image:0:0", "image:1:0"}
+    said = repr(cf.decompose(factual, cf.do(a=1.0), on="scan"))
+    assert said.startswith("Effects of do(a = 1) on scan of 1 units; mean size: total ")
+    assert "\n" not in said
+    generator = cf.explain.generators.from_scm(scm)
+    assert repr(generator) == "Generator(ConditionalUNet, 1 channels, 8 by 8, told no class)"
+    several = cf.CausalGraph("x; y", x=cf.Image(1, 8, 8), y=cf.Image(1, 8, 8))
+    with pytest.raises(ValueError, match="the graph has several images, x, y; say which variable is meant, node="):
+        several.image()
 
 
 def test_wrong_input_is_refused_with_a_remedy(scm, factual, thick, rows):

@@ -46,6 +46,12 @@ def scm(tmp_path_factory):
     return cf.SCM(GRAPH, mechanisms).fit(rows(), folder=tmp_path_factory.mktemp("fit"), progress=False)
 
 
+def test_the_bound_is_that_of_the_model_whatever_the_rows_are_made_of(scm):
+    bound = loss(scm)
+    doubled = {name: values.double() for name, values in rows().items()}
+    assert tuning._loss(scm.mechanism("x"), doubled, "x", ("a", "b"), seed=0) == pytest.approx(bound, rel=1e-5)
+
+
 def miss(scm):
     test = rows(64, seed=1)
     wanted = test["a"].flip(0)

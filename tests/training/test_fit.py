@@ -198,7 +198,10 @@ def test_another_fit_does_not_write_over_the_folder(tmp_path):
     rows = make_rows()
     first = make_scm().fit(rows, folder=tmp_path, progress=False)
     late = {**rows, "x": torch.cat([rows["x"][:16], rows["x"][16:] / 2])}
-    given = [(make_scm(13), rows, 0), (make_scm(), make_rows(seed=5), 0), (make_scm(), late, 0), (make_scm(), rows, 3)]
+    other = {**rows, "x": rows["x"].clone()}
+    other["x"][7] = 0  # a single image
+    data = [make_rows(seed=5), late, other]
+    given = [(make_scm(13), rows, 0), *((make_scm(), changed, 0) for changed in data), (make_scm(), rows, 3)]
     for scm, data, seed in given:
         with pytest.raises(ValueError, match="holds the fit of another model"):
             scm.fit(data, folder=tmp_path, seed=seed, progress=False)
