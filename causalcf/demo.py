@@ -105,7 +105,10 @@ def morphodigits(
     else:
         views = {"shear": 0.5, "brightness": 0.5, "stroke": 0.8}
         image = M.SemanticDiffusion(latent=32, kl_weight=0.01, encoder="image", views=views, **UNET, recipe=recipe)
-    scm = SCM(MorphoDigits.graph, {"image": image})
+    plain = Recipe(steps=1500, batch=512, learning_rate=1e-2, ema=0.99)  # as shipped: many rows need no weight decay
+    flows = {name: M.Flow(recipe=plain) for name in ("thickness", "intensity", "slant")}
+    digit = M.Categorical(recipe=plain.but(steps=1000, ema=0.0))
+    scm = SCM(MorphoDigits.graph, {**flows, "digit": digit, "image": image})
     return scm.fit(held("train", rows), held("val", min(rows, 1000)), folder=folder, seed=seed)
 
 

@@ -43,7 +43,7 @@ class _GumbelMax(Mechanism):
                 f"{type(self).__name__}: expected probabilities that are not negative and sum to 1, got {given}"
             )
         self.hidden, self.probabilities = tuple(hidden), given
-        self.recipe = as_recipe(recipe, Recipe(steps=1000, batch=512, learning_rate=1e-2))
+        self.recipe = as_recipe(recipe, Recipe(steps=1000, batch=512, learning_rate=1e-2, weight_decay=1.0))
 
     def config(self) -> dict[str, Any]:
         return {

@@ -121,7 +121,7 @@ class Flow(Mechanism):
         if bins < 2:
             raise ValueError(f"Flow: expected bins >= 2, got {bins}")
         self.transform, self.bins, self.hidden = transform, bins, tuple(hidden)
-        self.recipe = as_recipe(recipe, Recipe(steps=1500, batch=512, learning_rate=1e-2, ema=0.99))
+        self.recipe = as_recipe(recipe, Recipe(steps=1500, batch=512, learning_rate=1e-2, weight_decay=1.0, ema=0.99))
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {
