@@ -200,6 +200,7 @@ class SCM(nn.Module):
         Args:
             rows: a value for every variable, batch first; `"id"` (int64) names the units.
             seed: with a unit's id, decides what abduction leaves to chance. Rows without id are told apart by content.
+                Answers of a world are asked again by `World.reabduct`, by chance of its own.
 
         Raises:
             ValueError: missing evidence, a wrong shape, a value that is not finite or outside of the support.

@@ -163,7 +163,8 @@ def _interval(estimate: Estimate, unit: str) -> str:
     low, high = estimate.mean - estimate.half_width, estimate.mean + estimate.half_width
     if unit == "share":
         low, high = max(low, 0.0), min(high, 1.0)
-        if estimate.sd == 0:  # all rows alike do not make the others certain: Wilson's interval at its end
+        # all rows alike do not make the others certain: Wilson's interval at its ends
+        if estimate.sd == 0 and estimate.mean in (0, 1):
             away = 1.959964**2 / (estimate.n + 1.959964**2)
             low, high = min(low, 1 - away), max(high, away)
     return f"{_number(low)} .. {_number(high)}"
