@@ -37,7 +37,6 @@ def told(generator):
     )
 
 
-@pytest.mark.parametrize(("kind", "options"), **BY_NAME)
 def test_a_code_may_change_if_any_of_its_pixels_may():
     factual = torch.zeros(1, 1, 16, 16)
     moved = factual.clone()
@@ -49,6 +48,7 @@ def test_a_code_may_change_if_any_of_its_pixels_may():
         assert int(masks.noisy.sum()) == codes
 
 
+@pytest.mark.parametrize(("kind", "options"), **BY_NAME)
 def test_rows_do_not_depend_on_their_batch_and_move_towards_the_target(kind, options, told, classifier, images):
     whole = kind(**options, batch=5).explain(classifier, told, images, ids=IDS)
     parts = kind(**options, batch=2).explain(classifier, told, images, ids=IDS)
