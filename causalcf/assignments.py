@@ -222,7 +222,7 @@ class Draw(Intervention):
         return f"{name} ~ {self.distribution}"
 
 
-def placed(law: Distribution, device: torch.device) -> Distribution:
+def on_device(law: Distribution, device: torch.device) -> Distribution:
     """A distribution of a scalar with its parameters on a device."""
     own = {name: getattr(law, name) for name in law.arg_constraints if name in vars(law)}
     if all(value.device == device for value in own.values()):

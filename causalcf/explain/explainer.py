@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from causalcf.diffusion.ancestral import Draw
 from causalcf.diffusion.gradient import refuse_inference_mode
@@ -31,7 +31,7 @@ from causalcf.explain.inputs import (
     warn_of_company,
 )
 from causalcf.explain.probe import refuse_misfit
-from causalcf.explain.queries import Query, decided, innermost, probability, refuse_held
+from causalcf.explain.queries import Query, decided, held, innermost, probability, refuse_held
 from causalcf.graph import check_id
 from causalcf.networks.logits import refuse_saying_probabilities
 from causalcf.numbers import whole
@@ -153,11 +153,7 @@ class Explainer(ABC):
         """What gradients are taken of in the classifier's place: a surrogate of the explainer or of `Led`, or None."""
         if (own := getattr(self, "surrogate", None)) is not None:
             return own
-        while not isinstance(classifier, nn.Module) and hasattr(classifier, "classifier"):
-            if isinstance(classifier, Led):
-                return classifier.surrogate
-            classifier = classifier.classifier
-        return None
+        return next((part.surrogate for part in held(classifier) if isinstance(part, Led)), None)
 
     def explain(
         self,

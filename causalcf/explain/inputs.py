@@ -17,6 +17,8 @@ from causalcf.explain.queries import LossForm, Query, innermost, probability
 
 SLIP = 0.01  # by so much rounding may leave [0, 1]
 BRIGHT = 2.5  # beyond it are grey levels of 255, rather than sums of images
+CHANGEABLE = ("BatchNorm", "Drop", "StochasticDepth")  # layers of which rows depend on their batch, or on chance
+ALIKE = 0.02  # probabilities of a row alone and in its batch, beyond what rounding moves
 
 
 def refuse_images(images: Any) -> None:
@@ -122,10 +124,6 @@ def refuse_features(encoder: Any, images: Tensor) -> None:
             "perceptual: no gradient of its features reaches the image, and they are kept near by that; leave out "
             "torch.no_grad(), .detach(), .numpy() and argmax"
         )
-
-
-CHANGEABLE = ("BatchNorm", "Drop", "StochasticDepth")  # layers of which rows depend on their batch, or on chance
-ALIKE = 0.02  # probabilities of a row alone and in its batch, beyond what rounding moves
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,11 +43,17 @@ class _Label:
         return logits[:, self.index]
 
 
-def innermost(classifier: Any) -> Any:
-    """What says the logits: of `label`, `Led` and others that hold a classifier, the one that they hold."""
+def held(classifier: Any) -> Iterator[Any]:
+    """A classifier; what it holds, as `label`, `Led` and others do; and what that holds."""
+    yield classifier
     while not isinstance(classifier, nn.Module) and hasattr(classifier, "classifier"):
         classifier = classifier.classifier
-    return classifier
+        yield classifier
+
+
+def innermost(classifier: Any) -> Any:
+    """What says the logits."""
+    return list(held(classifier))[-1]
 
 
 class Query:

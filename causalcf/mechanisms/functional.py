@@ -9,22 +9,11 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
-from torch.distributions import (
-    Bernoulli,
-    Binomial,
-    Categorical,
-    Distribution,
-    Geometric,
-    Poisson,
-    Transform,
-    constraints,
-)
+from torch.distributions import Distribution, Transform, constraints
 
-from causalcf.assignments import draw, placed
+from causalcf.assignments import draw, on_device
 from causalcf.mechanisms.base import Mechanism, Noise, Parents
 from causalcf.units import Units
-
-DISCRETE = (Bernoulli, Categorical, Geometric, Poisson, Binomial)  # laws of noise that may decide a class
 
 
 class _Equation(Transform):
@@ -47,7 +36,7 @@ class _Equation(Transform):
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         if not y.is_floating_point():  # of a class only its probability is asked, that of the noise which gives it
-            if not isinstance(self.mechanism.law, DISCRETE):
+            if not getattr(self.mechanism.law.support, "is_discrete", False):
                 raise ValueError(
                     "Functional: a class that continuous noise decides has no density by its inverse; leave it out, "
                     "log_prob(rows, on=[...])"
@@ -116,4 +105,5 @@ class Functional(Mechanism):
     def distribution(self, parents: Parents) -> TorchDistributionMixin:
         """The noise's distribution carried through the equation; the density needs a differentiable equation."""
         rows = len(next(iter(parents.values()))) if parents else 1
-        return dist.TransformedDistribution(placed(self.law, self.device).expand((rows,)), [_Equation(self, parents)])
+        law = on_device(self.law, self.device).expand((rows,))
+        return dist.TransformedDistribution(law, [_Equation(self, parents)])

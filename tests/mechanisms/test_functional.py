@@ -6,7 +6,7 @@ from pyro import distributions as dist
 
 import causalcf as cf
 from causalcf import mechanisms as M
-from causalcf.assignments import draw, placed
+from causalcf.assignments import draw, on_device
 from causalcf.units import Units
 
 ELSEWHERE = torch.device("meta")
@@ -46,7 +46,7 @@ def test_noise_is_where_the_mechanism_is(law):
 def test_classes_are_drawn_where_the_units_are(law):
     assert law.probs.shape == (3,)  # from now on it knows both forms
     assert draw(law, Units(torch.arange(3, device=ELSEWHERE)), "a").device == ELSEWHERE
-    assert placed(law, ELSEWHERE).logits.device == ELSEWHERE
+    assert on_device(law, ELSEWHERE).logits.device == ELSEWHERE
 
 
 def test_a_prediction_that_is_no_class_is_refused_where_it_arises():
