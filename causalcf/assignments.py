@@ -13,7 +13,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution
 
 from causalcf.hardware import seeded
 from causalcf.units import Units
-from causalcf.variables import Continuous, Variable
+from causalcf.variables import Continuous, Discrete, Variable
 
 Parents = Mapping[str, Tensor]
 
@@ -61,15 +61,24 @@ class Intervention(ABC):
         return self
 
 
+def coded(name: str, variable: Variable, label: str) -> Tensor:
+    """The class that a variable's label names, shape `()`."""
+    if not isinstance(variable, Discrete):
+        raise TypeError(f"{name}: do() expected a number, as the variable is {variable}, got {label!r}")
+    return variable.encode(name, [label])[0]
+
+
 @dataclass(frozen=True)
 class Value(Intervention):
-    """Sets the variable to a number for every row, or to a tensor with one value per row."""
+    """Sets the variable to a number or the class of a name for every row, or to a tensor with one value per row."""
 
-    value: float | Tensor
+    value: float | str | Tensor
 
     def apply(self, node: Node) -> Tensor:  # noqa: D102
         count, shape = len(node.units), node.variable.shape
         value = self.value
+        if isinstance(value, str):
+            value = coded(node.name, node.variable, value)
         if isinstance(value, Tensor) and value.ndim == len(shape) + 1:
             if len(value) != count:
                 raise ValueError(
@@ -95,12 +104,14 @@ class Value(Intervention):
         return torch.full((count,), int(value), dtype=torch.int64, device=node.device)
 
     def describe(self, name: str) -> str:  # noqa: D102
+        if isinstance(self.value, str):
+            return f"{name} = {self.value}"
         return (
             f"{name} = given rows" if isinstance(self.value, Tensor) and self.value.ndim else f"{name} = {self.value:g}"
         )
 
     def at(self, index: Any, count: int) -> Intervention:  # noqa: D102
-        return Value(_at(self.value, index, count))
+        return Value(self.value if isinstance(self.value, str) else _at(self.value, index, count))
 
 
 def _move(node: Node, moved: Callable[..., Tensor], by: float | Tensor, clamp: bool, written: str) -> Tensor:

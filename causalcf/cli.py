@@ -69,8 +69,10 @@ def fit(
 
     Args:
         graph: Python file that defines `graph`, a CausalGraph; or .json, as graph.to_json() writes it.
-        data: Training rows: .npz or .safetensors with one array per variable, rows first. Images are floats
-            from 0 to 1 or uint8 from 0 to 255. Or "morphodigits", 60000 rows of the built-in data.
+        data: Training rows: a .csv table with a column per variable, where that of an image holds paths of PNG or
+            JPEG files, from the table's folder on; or .npz or .safetensors with one array per variable, rows first,
+            where images are floats from 0 to 1 or uint8 from 0 to 255. Or "morphodigits", 60000 rows of the built-in
+            data.
         out: Folder of the model.
         val: Further rows, on which the loss is shown but nothing is learned.
         steps: Training steps of image mechanisms; by default those of their recipe.
@@ -108,9 +110,11 @@ def counterfactual(
 
     Args:
         model: Name of a model that ships, or the folder of a fitted one.
-        data: Factual rows: .npz or .safetensors with one array per variable; or "morphodigits".
-        do: What to do to a variable: "thickness=4" sets it, "thickness+=1.5" adds, "thickness*=2" multiplies.
-            Commas join, "thickness=4, slant+=0.2"; give --do again for what is done afterwards.
+        data: Factual rows: a .csv table with paths of images; .npz or .safetensors with one array per variable; or
+            "morphodigits".
+        do: What to do to a variable: "thickness=4" sets it, "thickness+=1.5" adds, "thickness*=2" multiplies,
+            "marker=circle" sets a class by its name. Commas join,
+            "thickness=4, slant+=0.2"; give --do again for what is done afterwards.
         out: Folder of the rows and the picture.
         rows: How many rows, from the first on; by default all of a file, and 24 of morphodigits.
         seed: With a row's id, decides what abduction leaves to chance.
@@ -149,10 +153,11 @@ def evaluate(
 
     Args:
         model: Name of a model that ships, or the folder of a fitted one.
-        data: Rows that the model has not seen: .npz or .safetensors with one array per variable; or
-            "morphodigits", rows of its test split.
-        do: What to do to a variable: "thickness=4" sets it, "thickness+=1.5" adds, "thickness*=2" multiplies.
-            Commas join, "thickness=4, slant+=0.2"; give --do again for another intervention.
+        data: Rows that the model has not seen: a .csv table with paths of images; .npz or .safetensors with one
+            array per variable; or "morphodigits", rows of its test split.
+        do: What to do to a variable: "thickness=4" sets it, "thickness+=1.5" adds, "thickness*=2" multiplies,
+            "marker=circle" sets a class by its name. Commas join,
+            "thickness=4, slant+=0.2"; give --do again for another intervention.
         out: The report, .md or .json.
         rows: How many rows, from the first on; by default all of a file, and 24 of morphodigits.
         batch: Rows at a time; the numbers do not depend on it.

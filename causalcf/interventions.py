@@ -44,10 +44,10 @@ def as_intervention(name: str, action: Any) -> Intervention:
         return action
     if hasattr(action, "as_intervention"):
         return action.as_intervention()
-    if isinstance(action, Real | Tensor):
-        if not torch.as_tensor(action).isfinite().all():
+    if isinstance(action, Real | Tensor | str):
+        if not isinstance(action, str) and not torch.as_tensor(action).isfinite().all():
             raise ValueError(f"{name}: do() expected finite values, got {action}")
-        return Value(action if isinstance(action, Tensor) else float(action))
+        return Value(action if isinstance(action, Tensor | str) else float(action))
     if isinstance(action, Distribution):
         return Draw(action)
     if hasattr(action, "predict") and hasattr(action, "noise"):
@@ -55,8 +55,8 @@ def as_intervention(name: str, action: Any) -> Intervention:
     if callable(action):
         return Policy(cast("Callable[[Parents], Any]", action))
     raise TypeError(
-        f"{name}: do() takes a number, a tensor, shift(...), scale(...), resample(...), a policy of the parents, "
-        f"a distribution or a mechanism, got {type(action).__name__}"
+        f"{name}: do() takes a number, the name of a class, a tensor, shift(...), scale(...), resample(...), a policy "
+        f"of the parents, a distribution or a mechanism, got {type(action).__name__}"
     )
 
 
@@ -111,9 +111,9 @@ def do(**actions: Any) -> Do:
     """Declare interventions: `do(thickness=4.0)`, `do(thickness=shift(1.5), digit=7)`.
 
     Args:
-        actions: variable name -> a number, a tensor with one value per row, `shift`, `scale`, `resample`, a policy (a
-            function of the parents' values), a distribution, a mechanism, another world (the value the variable takes
-            there), or a list of these, applied in order.
+        actions: variable name -> a number, the name of a class, a tensor with one value per row, `shift`, `scale`,
+            `resample`, a policy (a function of the parents' values), a distribution, a mechanism, another world (the
+            value the variable takes there), or a list of these, applied in order.
 
     Raises:
         ValueError: nothing is intervened on, a value is not finite, or a list of numbers stands for rows.
@@ -126,10 +126,16 @@ def do(**actions: Any) -> Do:
     if not actions:
         raise ValueError("do() intervenes on nothing; name at least one variable, for example do(thickness=4.0)")
     for name, action in actions.items():
-        if isinstance(action, list | tuple) and len(action) > 1 and all(isinstance(step, Real) for step in action):
+        if (
+            isinstance(action, list | tuple)
+            and len(action) > 1
+            and all(isinstance(step, Real | str) for step in action)
+        ):
+            names = any(isinstance(step, str) for step in action)
+            rows = f"graph[{name!r}].encode({name!r}, [...])" if names else "torch.tensor([...])"
             raise ValueError(
-                f"{name}: do() got a list of numbers, each of which would override the one before it; "
-                f"for one value per row write {name}=torch.tensor([...])"
+                f"{name}: do() got a list of {'names' if names else 'numbers'}, each of which would override the one "
+                f"before it; for one value per row write {name}={rows}"
             )
     steps = {name: action if isinstance(action, list | tuple) else (action,) for name, action in actions.items()}
     empty = [name for name, action in steps.items() if not action]

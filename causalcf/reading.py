@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,13 +16,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import causalcf as cf
-from causalcf.data import MorphoDigits
+from causalcf.data import Folder, MorphoDigits
 from causalcf.explain.files import importable
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, scale, shift
 from causalcf.pretrained import pretrained_names
 from causalcf.scm import SCM
-from causalcf.variables import Continuous, Image, Variable
+from causalcf.variables import Continuous, Discrete, Image, Variable
 
 BUILT_IN = "morphodigits"
 BUILT_IN_ROWS = 24
@@ -63,6 +64,13 @@ def read_action(text: str, graph: CausalGraph) -> Do:
     actions: dict[str, Any] = {}
     for part in text.split(","):
         match = ACTION.fullmatch(part)
+        kind = graph.variables.get(match["name"]) if match and match["how"] == "=" else None
+        if match and isinstance(kind, Discrete) and kind.names:
+            label = match["number"]
+            if label in kind.names or not label.isdecimal():
+                kind.encode(match["name"], [label])
+                actions.setdefault(match["name"], []).append(label)
+                continue
         try:
             name, how, number = match["name"], match["how"], float(match["number"])  # pyright: ignore[reportOptionalSubscript]
         except (TypeError, ValueError):
@@ -80,19 +88,22 @@ def read_action(text: str, graph: CausalGraph) -> Do:
     return cf.do(**actions)
 
 
-def read_rows(data: str, graph: CausalGraph, count: int | None) -> dict[str, Tensor] | MorphoDigits:
+def read_rows(data: str, graph: CausalGraph, count: int | None) -> Mapping[str, Tensor] | MorphoDigits:
     """The first rows to ask about, of the built-in data or of a file."""
     if count is not None and count < 1:
         raise ValueError(f"--rows: expected at least 1, got {count}")
     if data == BUILT_IN:
         return MorphoDigits("test", rows=BUILT_IN_ROWS if count is None else count)
-    return {name: value[:count] for name, value in read_file(Path(data), graph).items()}
+    found = read_file(Path(data), graph)
+    return found[:count] if isinstance(found, Folder) else {name: value[:count] for name, value in found.items()}
 
 
-def read_file(path: Path, graph: CausalGraph) -> dict[str, Tensor]:
-    """Rows in a file, as the graph's variables want them."""
+def read_file(path: Path, graph: CausalGraph) -> dict[str, Tensor] | Folder:
+    """Rows in a file, as the graph's variables want them; of a table with paths of pictures, a data set."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; give rows as .npz or .safetensors, or {BUILT_IN!r}")
+        raise FileNotFoundError(f"there is no file {path}; give rows as .csv, .npz or .safetensors, or {BUILT_IN!r}")
+    if path.suffix in (".csv", ".tsv"):
+        return Folder(path, graph)
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
@@ -100,7 +111,7 @@ def read_file(path: Path, graph: CausalGraph) -> dict[str, Tensor]:
         elif path.suffix == ".safetensors":
             columns = load_file(path)
         else:
-            raise ValueError("its name does not end in .npz or .safetensors")
+            raise ValueError("its name does not end in .csv, .tsv, .npz or .safetensors")
     except (ValueError, TypeError, OSError, EOFError, BadZipFile, SafetensorError) as error:
         raise ValueError(f"{path} holds no rows that can be read: {error}") from error
     graph.require(*(name for name in columns if name != "id"))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from causalcf import storage
-from causalcf.assignments import Replace
+from causalcf.assignments import Replace, Value, coded
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, joined
 from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
@@ -251,8 +251,10 @@ class SCM(nn.Module):
         }
 
     def check_actions(self, action: Do) -> None:
-        """Raise if a replacing mechanism in `action` is not fitted, or was built for another variable or parents."""
+        """Raise if a replacing mechanism is not fitted or belongs elsewhere, or a class is called what none is."""
         for name, steps in action.items():
+            for label in (step.value for step in steps if isinstance(step, Value) and isinstance(step.value, str)):
+                coded(name, self.graph[name], label)
             for mechanism in (step.mechanism for step in steps if isinstance(step, Replace)):
                 if not (mechanism.fitted if mechanism.built else mechanism.known):
                     raise RuntimeError(

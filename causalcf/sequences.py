@@ -39,6 +39,7 @@ def sequence(
         if not isinstance(step, Do):
             raise TypeError(f"sequence: step {place + 1} is a {type(step).__name__}; write it as do(name=value)")
         scm.graph.require(*step)  # before anything is abducted
+        scm.check_actions(step)
     worlds = [scm.observe(rows, seed)]
     for place, step in enumerate(steps):
         current = worlds[-1].reabduct() if reabduct and place else worlds[-1]

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -130,6 +131,30 @@ def test_fit_saves_a_model_that_counterfactual_takes(folder, tmp_path, monkeypat
     assert run(*command, "--steps", 3, "--out", tmp_path / "fitted", "--overwrite", "true") == 0
 
 
+def test_a_table_with_paths_of_pictures_is_fitted_asked_and_measured(tmp_path, monkeypatch, capsys):
+    quick = {"Image": lambda: M.SpatialDiffusion(widths=(8, 8), steps=2), "Continuous": M.Gaussian, "Binary": M.Binary}
+    monkeypatch.setattr("causalcf.scm.DEFAULTS", quick)
+    named = GRAPH.replace("cf.Binary()", 'cf.Binary(names=("benign", "malignant"))')
+    (tmp_path / "story.py").write_text(named)
+    lines, random = ["image,size,label"], np.random.default_rng(0)
+    for row in range(4):
+        Image.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / f"{row}.png")
+        lines.append(f"{row}.png,{0.5 * row},{'malignant' if row % 2 else 'benign'}")
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    data = ("--data", tmp_path / "rows.csv")
+    assert run("fit", "--graph", tmp_path / "story.py", *data, "--steps", 2, "--out", tmp_path / "fitted") == 0
+    asked = ("--model", tmp_path / "fitted", *data, "--rows", 3)
+    assert run("counterfactual", *asked, "--do", "label=malignant", "--out", tmp_path / "answer") == 0
+    found = load_file(tmp_path / "answer" / "counterfactual.safetensors")
+    assert found["label"].tolist() == [1, 1, 1]
+    assert found["size"].tolist() == [0.0, 0.5, 1.0]
+    capsys.readouterr()
+    assert run("evaluate", *asked, "--do", "label=1", "--out", tmp_path / "report.md") == 0
+    assert "composition" in capsys.readouterr().out
+    assert run("counterfactual", *asked, "--do", "label=bening", "--out", tmp_path / "answer") == 2
+    assert "label: expected one of benign, malignant, got 'bening'" in capsys.readouterr().err
+
+
 def test_fit_looks_at_its_output_before_it_trains(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(cf.SCM, "fit", lambda *_, **__: pytest.fail("trained"))
     (tmp_path / "notes.txt").touch()
@@ -195,7 +220,7 @@ def test_files_are_read_into_the_variables_dtypes_and_shapes(folder, tmp_path):
         ({"--do": "label+=1"}, "needs a Continuous variable"),
         ({"--do": "size=nan"}, "finite"),
         ({"--data": "nothing.npz"}, "there is no file"),
-        ({"--data": "notes.txt"}, "does not end in .npz or .safetensors"),
+        ({"--data": "notes.txt"}, "does not end in .csv, .tsv, .npz or .safetensors"),
         ({"--data": "broken.npz"}, "holds no rows that can be read"),
         ({"--data": "broken.safetensors"}, "holds no rows that can be read"),
         (

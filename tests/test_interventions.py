@@ -56,7 +56,7 @@ def test_numbers_of_the_wrong_kind_are_refused(world):
         world.do(a=float("nan"))
     with pytest.raises(ValueError, match=r"a: .*3 values for 400 rows"):
         world.do(a=torch.zeros(3))["a"]
-    with pytest.raises(TypeError, match=r"a: do.. takes a number"):
+    with pytest.raises(TypeError, match=r"a: do.. expected a number, as the variable is Continuous"):
         world.do(a="high")
     with pytest.raises(ValueError, match=r"a: do\(\) got a list of numbers.*write a=torch.tensor"):
         do(a=[3.0, 4.0, 5.0])
@@ -184,3 +184,23 @@ def test_interventions_are_sliced_with_their_rows():
     image = torch.rand(3, 8, 8)
     assert do(x=image).at(slice(0, 2), 3)["x"][0].value is image  # one for all rows, whose channels are as many
     assert do(x=torch.rand(3, 1, 8, 8)).at(slice(0, 2), 3)["x"][0].value.shape == (2, 1, 8, 8)
+
+
+def test_classes_are_set_by_name():
+    shape = cf.Categorical(names=("none", "circle", "triangle"))
+    graph = cf.CausalGraph("marker -> a", marker=shape, a=cf.Continuous())
+    area = M.Functional(lambda u, pa: 10.0 * pa["marker"] + u, lambda x, pa: x - 10.0 * pa["marker"])
+    scm = cf.SCM(graph, {"marker": M.Categorical(probabilities=[0.2, 0.3, 0.5]), "a": area})
+    world = scm.observe({"marker": torch.tensor([0, 2]), "a": torch.tensor([1.0, 22.0])})
+    circle = world.do(marker="circle")
+    assert repr(circle.actions) == "do(marker = circle)"
+    assert (circle["marker"].tolist(), circle["a"].tolist()) == ([1, 1], [11.0, 12.0])
+    part = do(marker="circle").at(slice(0, 1), 2)
+    assert scm.counterfactual({"marker": torch.tensor([0]), "a": torch.tensor([1.0])}, part)["a"].tolist() == [11.0]
+    for ask in (scm.do, world.do, lambda action: cf.sequence(scm, {}, [action])):
+        with pytest.raises(ValueError, match=r"marker: expected one of none, circle, triangle, got 'square'; correct"):
+            ask(do(marker="square"))
+        with pytest.raises(TypeError, match=r"a: do.. expected a number"):
+            ask(do(a="high"))
+    with pytest.raises(ValueError, match=r"a list of names.*graph\['marker'\]\.encode"):
+        do(marker=["none", "circle"])

@@ -1,11 +1,14 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import causalcf as cf
 from causalcf import cli, demo
+from causalcf import mechanisms as M
 from causalcf.mechanisms import flow
 from causalcf.pretrained import load_judge
 
@@ -25,9 +28,9 @@ def block():
 
 
 def blocks():
-    """The code of the models, and that of the explanations."""
-    models, explanations = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    return models, explanations
+    """The code of the models, that of a user's own data, and that of the explanations."""
+    models, own, explanations = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    return models, own, explanations
 
 
 def test_the_code_runs_as_it_stands_but_for_its_size(block, tmp_path, monkeypatch, capsys):
@@ -49,10 +52,33 @@ def test_the_code_runs_as_it_stands_but_for_its_size(block, tmp_path, monkeypatc
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_own_data_are_read_fitted_and_measured_as_it_stands(tmp_path, monkeypatch):
+    (tmp_path / "breasts").mkdir()
+    lines, random = ["path,age,density,marker,split"], np.random.default_rng(0)
+    for row in range(32):
+        Image.fromarray(random.integers(0, 256, (32, 32), dtype=np.uint8)).save(tmp_path / f"breasts/{row}.png")
+        named = f"{row}.png,{40 + row},{'abcd'[row % 4]},{('none', 'circle', 'triangle')[row % 3]}"
+        lines.append(f"{named},{'train' if row < 24 else 'test'}")
+    (tmp_path / "breasts/table.csv").write_text("\n".join([*lines, "31.png,,a,none,train"]))
+    monkeypatch.chdir(tmp_path)
+    quick = {
+        "Continuous": lambda: M.Flow(recipe=cf.Recipe(steps=2, batch=8)),
+        "Categorical": lambda: M.Categorical(recipe=cf.Recipe(steps=2)),
+        "Image": lambda: M.SpatialDiffusion(widths=(8, 8), steps=2, recipe=cf.Recipe(steps=2, batch=8)),
+    }
+    monkeypatch.setattr("causalcf.scm.DEFAULTS", quick)
+    names = {}
+    exec(compile(blocks()[1], "README.md", "exec"), names)
+    assert (len(names["train"]), names["train"].left_out, len(names["test"])) == (24, 1, 8)
+    asked = {line.action for line in names["report"].lines if line.metric == "outside of the data"}
+    assert asked == {"do(marker = circle)", "do(density = d)"}
+    assert {line.metric for line in names["report"].lines} >= {"log density", "composition, 1 cycle"}
+
+
 def test_the_explanations_run_as_they_stand_and_are_what_is_said_of_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(blocks()[1], "README.md", "exec"), names)
+    exec(compile(blocks()[2], "README.md", "exec"), names)
     found = names["found"]
     said = re.search(r"All (\d+) rows flip, in (\d+) .*?agrees with ([\d.]+\d)", README, re.DOTALL)
     rows, evaluations, agreed = said.groups()

@@ -11,6 +11,8 @@ VARIABLES = [
     (Continuous(), torch.tensor([-1e30, 0.0, 1e30])),
     (Binary(), torch.tensor([0, 1, 1])),
     (Categorical(10), torch.tensor([0, 9, 3])),
+    (Binary(names=("F", "M")), torch.tensor([0, 1, 1])),
+    (Categorical(names=["none", "circle", "triangle"]), torch.tensor([0, 2, 1])),
     (Image(3, 4, 5), torch.rand(3, 3, 4, 5)),
 ]
 IDS = [repr(variable) for variable, _ in VARIABLES]
@@ -198,7 +200,7 @@ def test_binary_counts_as_two_classes():
     [
         (Binary(), torch.tensor([0.0, float("nan")]), r"with 1 NaN; leave rows without a class out"),
         (Categorical(3), torch.eye(3)[:2], r"of one column per class write x\.argmax\(1\)"),
-        (Categorical(3), ["mild", "severe"], r"write classes as numbers from 0"),
+        (Categorical(3), ["mild", "severe"], r"graph\['x'\].encode"),
         (Image(1, 2, 2), torch.full((1, 1, 2, 2), 1246.0), r"for 16 bits write x / 65535, for 12 bits x / 4095"),
         (Image(1, 2, 2), torch.full((1, 1, 2, 2), 200.0), r"for grey levels of 0 to 255 write x / 255"),
     ],
@@ -206,3 +208,38 @@ def test_binary_counts_as_two_classes():
 def test_the_remedy_is_the_one_that_helps(variable, value, remedy):
     with pytest.raises((TypeError, ValueError), match=remedy):
         variable.check("x", value)
+
+
+def test_classes_with_names_are_written_by_name_and_told_by_name():
+    marker = Categorical(names=("none", "circle", "triangle"))
+    assert marker == Categorical(3, names=["none", "circle", "triangle"])
+    assert marker != Categorical(3)
+    assert marker.encode("marker", ["circle", "triangle", "none"]).tolist() == [1, 2, 0]
+    assert [marker.label(value) for value in range(3)] == ["none", "circle", "triangle"]
+    assert [Categorical(3).label(2), Binary().label(0)] == ["2", "0"]
+    assert repr(marker) == "Categorical(names=('none', 'circle', 'triangle'))"
+    assert (repr(Categorical(3)), repr(Binary())) == ("Categorical(classes=3)", "Binary()")
+    assert Categorical(3).to_config() == {"type": "Categorical", "classes": 3}
+    with pytest.raises(ValueError, match=r"marker: expected one of none, circle, triangle, got 'square' in row 1"):
+        marker.encode("marker", ["none", "square"])
+    with pytest.raises(ValueError, match=r"m: expected a class from 0 to 2, got 'none'; .*Categorical\(names="):
+        Categorical(3).encode("m", ["none"])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Categorical(3, names=("a", "b")), ValueError, "a name for each of 3 classes, got 'a', 'b'"),
+        (lambda: Categorical(names=("a", "a")), ValueError, "another name for each class, got a, a"),
+        (lambda: Categorical(names=("a", "")), ValueError, "a name for each of 2 classes"),
+        (lambda: Categorical(names=("a",)), ValueError, "two or more classes, got 1"),
+        (lambda: Categorical(names="ab"), ValueError, "two or more classes, got 1"),
+        (lambda: Categorical(("a", "b")), TypeError, r"write names=\('a', 'b'\)"),
+        (Categorical, ValueError, "two or more classes, got 0"),
+        (lambda: Binary(names=("a", "b", "c")), ValueError, "a name for each of 2 classes"),
+        (lambda: Binary(names="FM"), ValueError, "a name for each of 2 classes, got 'FM'"),
+    ],
+)
+def test_names_that_are_not_one_for_each_class_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import runpy
 import sys
@@ -13,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
+from causalcf.data.photographs import ENDINGS, as_tensor, coloured, is_text, name_digest, read_pixels
 from causalcf.networks.classifier import Regressor
 from causalcf.pretrained import load_judge, predictor_names
 from causalcf.training.predictors import load_predictor
 
-ENDINGS = (".png", ".jpg", ".jpeg")
 ARCHIVES = (".pt", ".pt2", ".pth", ".ts", ".torchscript")
 FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 PICKLE = """it is a pickle, as torch.save writes it, and no pickle is opened here: it may run any code. Write
@@ -187,12 +184,12 @@ def read_images(folder: str | Path, rows: int | None = None, channels: int | Non
         raise FileNotFoundError(f"images: there is no PNG or JPEG file in {path}; {others}")
     names: dict[str, Path] = {}
     for file in files:
-        if not _is_text(file.name):
+        if not is_text(file.name):
             raise ValueError(f"images: the name of {file.name!r} is not in the encoding of this machine; rename it")
         if file.stem in names:
             raise ValueError(f"images: {names[file.stem].name} and {file.name} differ by their ending only; rename one")
         names[file.stem] = file
-    arrays = [_pixels(file) for file in files]
+    arrays = [read_pixels(file) for file in files]
     for file, array in zip(files, arrays, strict=True):
         if array.shape[:2] != arrays[0].shape[:2]:
             high, wide, *_ = array.shape
@@ -200,39 +197,12 @@ def read_images(folder: str | Path, rows: int | None = None, channels: int | Non
                 f"images: {file.name} is {wide} wide and {high} high, {files[0].name} is {arrays[0].shape[1]} and "
                 f"{arrays[0].shape[0]}; bring all to one size"
             )
-    coloured = [bool((array != array[..., :1]).any()) for array in arrays]
-    channels = channels or (3 if any(coloured) else 1)
-    if channels == 1 and any(coloured):
+    colours = [coloured(array) for array in arrays]
+    channels = channels or (3 if any(colours) else 1)
+    if channels == 1 and any(colours):
         raise ValueError(
-            f"images: {files[coloured.index(True)].name} has colours, and classifier or generator is to have grey "
+            f"images: {files[colours.index(True)].name} has colours, and classifier or generator is to have grey "
             "images; choose another, or make them grey"
         )
-    images = torch.from_numpy(np.stack([array[..., :channels] for array in arrays])).movedim(-1, 1).contiguous()
-    return Album(images, torch.tensor([_digest(file.name) for file in files]), list(names))
-
-
-def _pixels(file: Path) -> np.ndarray:
-    """An image as floats, `(H, W, 3)`."""
-    try:
-        with Image.open(file) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"images: {file.name} cannot be read ({error}); convert it to PNG, or take it away") from None
-    if image.mode.startswith("I;16"):  # Pillow cuts these off at 255 where it converts
-        deep = np.asarray(image, dtype=np.float32) / 65535
-        return np.repeat(deep[..., None], 3, 2)
-    if image.mode in ("I", "F"):
-        raise ValueError(f"images: {file.name} has 32 bits a pixel, and no white that is known; save it with 8")
-    if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-        raise ValueError(f"images: {file.name} has transparent places; put it on a background")
-    return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name could be read; what could not is kept as lone surrogates."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def _digest(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
+    images = torch.stack([as_tensor(array, channels) for array in arrays])
+    return Album(images, torch.tensor([name_digest(file.name) for file in files]), list(names))

@@ -28,6 +28,7 @@ from causalcf.metrics.explanation_sets import flip_rate_ratio as flip_rate_ratio
 from causalcf.metrics.explanation_sets import non_adversarial_share as non_adversarial_share
 from causalcf.metrics.explanation_sets import split_fid as split_fid
 from causalcf.metrics.identity import Identity as Identity
+from causalcf.metrics.likelihood import Likelihood as Likelihood
 from causalcf.metrics.minimality import Minimality as Minimality
 from causalcf.metrics.moments import NoiseMoments as NoiseMoments
 from causalcf.metrics.realism import Frechet as Frechet
@@ -35,6 +36,7 @@ from causalcf.metrics.report import Report as Report
 from causalcf.metrics.report import evaluate as evaluate
 from causalcf.metrics.reversibility import Reversibility as Reversibility
 from causalcf.metrics.steps import evaluate_sequence as evaluate_sequence
+from causalcf.metrics.support import Support as Support
 from causalcf.metrics.tally import Estimate as Estimate
 from causalcf.metrics.tally import Tally as Tally
 from causalcf.metrics.truth import CounterfactualError as CounterfactualError

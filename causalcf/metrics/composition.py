@@ -15,14 +15,14 @@ class Composition(Tally):
     abducts the output of the one before, and the parents stay as observed.
 
     Args:
-        node: the variable.
+        node: the variable, by default the only image, or the last variable where there is none.
         cycles: the m to report.
     """
 
     higher_is_better = False
     title = "composition"
 
-    def __init__(self, node: str = "image", cycles: Sequence[int] = (1, 10)) -> None:
+    def __init__(self, node: str | None = None, cycles: Sequence[int] = (1, 10)) -> None:
         super().__init__()
         if not cycles or min(cycles) < 1:
             raise ValueError(f"Composition: expected cycles >= 1, got {tuple(cycles)}")
@@ -30,11 +30,12 @@ class Composition(Tally):
 
     def seen(self, world: World) -> None:  # noqa: D102
         scm, rows, current = world.scm, world.values(), world
-        image = bool(scm.graph[self.node].shape)
+        node = self.on(world)
+        image = bool(scm.graph[node].shape)
         for cycle in range(1, self.cycles[-1] + 1):
-            value = current.do(recompute=True)[self.node]
+            value = current.do(recompute=True)[node]
             if cycle in self.cycles:
                 plural = "cycle" if cycle == 1 else "cycles"
-                label = Label(f"{self.title}, {cycle} {plural}", "", self.node, unit_of(world, self.node))
-                self.tally(label, distance(value, rows[self.node], image))
-            current = scm.observe({**rows, self.node: value}, world.units.seed)
+                label = Label(f"{self.title}, {cycle} {plural}", "", node, unit_of(world, node))
+                self.tally(label, distance(value, rows[node], image))
+            current = scm.observe({**rows, node: value}, world.units.seed)

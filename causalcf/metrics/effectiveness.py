@@ -27,13 +27,13 @@ class Effectiveness(Tally):
         oracles: variable -> a function of images `(B, C, H, W)` in [0, 1] that gives its value, shape `(B,)`,
             or a predictor.
             Oracles must not have been used in training or guidance.
-        node: the image they look at.
+        node: the image they look at, by default the only one.
         named: what tables call the oracles, to tell several kinds of them apart.
     """
 
     title = "effectiveness"
 
-    def __init__(self, oracles: Mapping[str, Oracle], node: str = "image", named: str = "oracle") -> None:
+    def __init__(self, oracles: Mapping[str, Oracle], node: str | None = None, named: str = "oracle") -> None:
         super().__init__()
         if not oracles:
             raise ValueError("Effectiveness: expected at least one oracle, for example {'digit': classifier}")
@@ -43,17 +43,17 @@ class Effectiveness(Tally):
     @torch.no_grad()
     def trial(self, world: World) -> None:  # noqa: D102
         for name, oracle in self.oracles.items():
-            _error(name, _read(name, oracle, world[self.node]), world[name])
+            _error(name, _read(name, oracle, world[self.on(world)]), world[name])
 
     @torch.no_grad()
     def seen(self, world: World) -> None:  # noqa: D102
         for name, oracle in self.oracles.items():
-            found = _read(name, oracle, world[self.node])
+            found = _read(name, oracle, world[self.on(world)])
             self.tally(self._label(world, "", name, "floor"), _error(name, found, world[name]))
 
     @torch.no_grad()
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
-        image = counterfactual[self.node]
+        image = counterfactual[self.on(world)]
         for variable, oracle in self.oracles.items():
             read, meant, was = _read(variable, oracle, image), counterfactual[variable], world[variable]
             self.tally(self._label(world, name, variable), _error(variable, read, meant))

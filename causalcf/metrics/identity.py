@@ -46,7 +46,7 @@ class Identity(Tally):
         Identity(encode=encode, named="Inception")
 
     Args:
-        node: the image.
+        node: the image, by default the only one.
         encode: images in [0, 1] -> features `(B, D)`, compared by `1 - cosine`.
         distance: two batches of images in [0, 1] -> how far apart they are, row by row, `(B,)`. By default, pixels are
             compared on 0 to 255.
@@ -68,7 +68,7 @@ class Identity(Tally):
 
     def __init__(
         self,
-        node: str = "image",
+        node: str | None = None,
         encode: Encode | None = None,
         distance: Distance | None = None,
         named: str = "identity",
@@ -82,22 +82,23 @@ class Identity(Tally):
     @torch.no_grad()
     def trial(self, world: World) -> None:  # noqa: D102
         what = "encoder" if self.distance is None else "distance"
-        read(f"{self.named}: the {what}", lambda image: self._apart(image, image), world[self.node])
+        read(f"{self.named}: the {what}", lambda image: self._apart(image, image), world[self.on(world)])
 
     @torch.no_grad()
     def seen(self, world: World) -> None:  # noqa: D102
-        self.again = world.do(recompute=True)[self.node]
+        self.again = world.do(recompute=True)[self.on(world)]
 
     @torch.no_grad()
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
-        for kind, other in (("observation", world[self.node]), ("reconstruction", self.again)):
-            label = Label(f"{self.named}, to the {kind}", name, self.node, self._unit(world))
-            self.tally(label, self._apart(counterfactual[self.node], other))
+        node = self.on(world)
+        for kind, other in (("observation", world[node]), ("reconstruction", self.again)):
+            label = Label(f"{self.named}, to the {kind}", name, node, self._unit(world))
+            self.tally(label, self._apart(counterfactual[node], other))
 
     def _unit(self, world: World) -> str:
         if self.distance is not None:
             return "-"
-        return unit_of(world, self.node) if self.encode is None else "1 - cosine"
+        return unit_of(world, self.on(world)) if self.encode is None else "1 - cosine"
 
     def _apart(self, a: Tensor, b: Tensor) -> Tensor:
         if self.distance is not None:

@@ -37,7 +37,7 @@ class Minimality(Tally):
     Args:
         encode: images -> mean and log-variance of a code, `(B, D)` each.
         reference: real images and their attributes.
-        node: the image.
+        node: the image, by default the only one of the reference.
         form: "corrected" or "published".
         weight: w.
         bins: how many bins of a continuous attribute are its labels.
@@ -54,7 +54,7 @@ class Minimality(Tally):
         self,
         encode: Callable[[Tensor], Code],
         reference: Mapping[str, Tensor],
-        node: str = "image",
+        node: str | None = None,
         form: Form = "corrected",
         weight: float = 0.8,
         bins: int = 9,
@@ -63,12 +63,17 @@ class Minimality(Tally):
         super().__init__()
         if form not in get_args(Form):
             raise ValueError(f"Minimality: expected form in {get_args(Form)}, got {form!r}")
+        images = [name for name, values in reference.items() if values.ndim == 4]
+        if node is None and len(images) != 1:
+            raise ValueError(f"Minimality: the reference has {len(images)} images; say which is meant, node=...")
+        node = images[0] if node is None else node
         if len(reference[node]) < 100:
             raise ValueError(f"Minimality: expected at least 100 reference rows, got {len(reference[node])}")
         whole("Minimality", 1, bins=bins, fewest=fewest)
         if not 0 <= weight <= 1:
             raise ValueError(f"Minimality: expected weight between 0 and 1, got {weight}")
-        self.encode, self.node, self.form, self.weight, self.bins = encode, node, form, weight, bins
+        self.image = node
+        self.encode, self.form, self.weight, self.bins = encode, form, weight, bins
         self.fewest = fewest
         self.reference = dict(reference)
         with torch.no_grad():
@@ -77,15 +82,15 @@ class Minimality(Tally):
 
     @torch.no_grad()
     def trial(self, world: World) -> None:  # noqa: D102
-        read("Minimality: the encoder", self.encode, world[self.node])
+        read("Minimality: the encoder", self.encode, world[self.image])
 
     @torch.no_grad()
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
-        here = self.encode(world[self.node])
+        here = self.encode(world[self.image])
         real = self._divergence(self.codes, here)
-        moved = self._divergence_of_rows(self.encode(counterfactual[self.node]), here)
+        moved = self._divergence_of_rows(self.encode(counterfactual[self.image]), here)
         for variable in action:
-            if variable not in self.reference or variable == self.node:
+            if variable not in self.reference or variable == self.image:
                 continue
             labels = self._labels(variable, self.reference[variable])
             target = self._labels(variable, counterfactual[variable])[:, None] == labels

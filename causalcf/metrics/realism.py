@@ -23,13 +23,13 @@ class Frechet(Tally):
     Args:
         encode: images -> features `(B, D)`.
         reference: real images, more than D of them.
-        node: the image.
+        node: the image, by default the only one.
     """
 
     higher_is_better = False
     title = "Frechet distance"
 
-    def __init__(self, encode: Callable[[Tensor], Tensor], reference: Tensor, node: str = "image") -> None:
+    def __init__(self, encode: Callable[[Tensor], Tensor], reference: Tensor, node: str | None = None) -> None:
         super().__init__()
         self.encode, self.node = encode, node
         with torch.no_grad():
@@ -43,15 +43,15 @@ class Frechet(Tally):
 
     @torch.no_grad()
     def trial(self, world: World) -> None:  # noqa: D102
-        read("Frechet: the encoder", self.encode, world[self.node])
+        read("Frechet: the encoder", self.encode, world[self.on(world)])
 
     @torch.no_grad()
     def seen(self, world: World) -> None:  # noqa: D102
-        self._add(Label(self.title, "", self.node, "-", "observed rows"), world[self.node])
+        self._add(Label(self.title, "", self.on(world), "-", "observed rows"), world[self.on(world)])
 
     @torch.no_grad()
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
-        self._add(Label(self.title, name, self.node, "-"), counterfactual[self.node])
+        self._add(Label(self.title, name, self.on(world), "-"), counterfactual[self.on(world)])
 
     def _add(self, label: Label, images: Tensor) -> None:
         features = self.encode(images).double().cpu()

@@ -17,7 +17,7 @@ from causalcf.metrics.composition import Composition
 from causalcf.metrics.effectiveness import Effectiveness, Oracle
 from causalcf.metrics.moments import NoiseMoments
 from causalcf.metrics.reversibility import Reversibility
-from causalcf.metrics.tally import Estimate, Label, Tally, estimate
+from causalcf.metrics.tally import Estimate, Label, Tally, estimate, node_of
 from causalcf.metrics.truth import CounterfactualError
 from causalcf.numbers import whole
 from causalcf.rows import Dataset, Table
@@ -247,7 +247,7 @@ def evaluate(
     if metrics is None:
         metrics = default_metrics(scm, test, oracles, node)
     elif oracles:
-        metrics = [*metrics, Effectiveness(oracles, node or _image(scm))]
+        metrics = [*metrics, Effectiveness(oracles, node_of(scm.graph, node))]
     begin(metrics, scm.observe(table[:2], seed))
     with tqdm(total=count, desc="evaluate", unit="row", disable=not progress) as bar:
         for start in range(0, count, batch):
@@ -304,16 +304,11 @@ def _check(scm: SCM, action: Do, rows: int) -> None:
                 variable.check(name, step.apply(node))
 
 
-def _image(scm: SCM) -> str:
-    """The image that is measured if none is named, or the last variable where there is none."""
-    return scm.graph.image() if scm.graph.images else scm.graph.nodes[-1]
-
-
 def default_metrics(
     scm: SCM, test: Any, oracles: Mapping[str, Oracle] | None = None, node: str | None = None
 ) -> list[Tally]:
     """The metrics of `evaluate` if none are named."""
-    node = node or _image(scm)
+    node = node_of(scm.graph, node)
     metrics: list[Tally] = [Composition(node), Reversibility(node), NoiseMoments()]
     if oracles:
         metrics.append(Effectiveness(oracles, node))

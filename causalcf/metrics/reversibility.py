@@ -17,21 +17,22 @@ class Reversibility(Tally):
     intervened variables have to return through the noise abducted from them.
 
     Args:
-        node: the variable compared.
+        node: the variable compared, by default the only image, or the last variable where there is none.
         cycles: the numbers of cycles to report.
     """
 
     higher_is_better = False
     title = "reversibility"
 
-    def __init__(self, node: str = "image", cycles: Sequence[int] = (1,)) -> None:
+    def __init__(self, node: str | None = None, cycles: Sequence[int] = (1,)) -> None:
         super().__init__()
         if not cycles or min(cycles) < 1:
             raise ValueError(f"Reversibility: expected cycles >= 1, got {tuple(cycles)}")
         self.node, self.cycles = node, tuple(sorted(cycles))
 
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102
-        image = bool(world.scm.graph[self.node].shape)
+        node = self.on(world)
+        image = bool(world.scm.graph[node].shape)
         away = Do({target: (Value(counterfactual[target]),) for target in action})
         home = Do({target: (Value(world[target]),) for target in action})
         there = counterfactual
@@ -39,7 +40,7 @@ class Reversibility(Tally):
             back = there.reabduct().do(home)
             if cycle in self.cycles:
                 plural = "cycle" if cycle == 1 else "cycles"
-                label = Label(f"{self.title}, {cycle} {plural}", name, self.node, unit_of(world, self.node))
-                self.tally(label, distance(back[self.node], world[self.node], image))
+                label = Label(f"{self.title}, {cycle} {plural}", name, node, unit_of(world, node))
+                self.tally(label, distance(back[node], world[node], image))
             if cycle < self.cycles[-1]:
                 there = back.reabduct().do(away)

@@ -12,7 +12,7 @@ from causalcf.diffusion.readers import as_reader
 from causalcf.interventions import Do, do
 from causalcf.metrics.effectiveness import Effectiveness
 from causalcf.metrics.report import Report, begin, collect
-from causalcf.metrics.tally import Label, Tally, distance, unit_of
+from causalcf.metrics.tally import Label, Tally, distance, node_of, unit_of
 from causalcf.numbers import whole
 from causalcf.rows import Table
 from causalcf.scm import SCM
@@ -30,7 +30,7 @@ def evaluate_sequence(
     *,
     oracles: Mapping[str, Any] | None = None,
     metrics: Sequence[Tally] = (),
-    node: str = "image",
+    node: str | None = None,
     reabduct: bool = False,
     batch: int = 64,
     seed: int = 0,
@@ -50,7 +50,7 @@ def evaluate_sequence(
         plan: one intervention, or set of them, per step; per-row values have one entry per row of `test`.
         oracles: variable -> what reads it from an image.
         metrics: further ones, each from the start, which compare each answer with the observed rows, `Frechet` say.
-        node: the image.
+        node: the image, by default the only one.
         reabduct: whether noise is abducted again from each answer; the truth then is too.
         batch: rows at a time.
         seed: of what is left to chance.
@@ -70,7 +70,7 @@ def evaluate_sequence(
             f"evaluate_sequence: expected a list of interventions, for example [do(a=1.0), do(b=2.0)], got {plan!r}"
         )
     whole("evaluate_sequence", 1, batch=batch)
-    table, steps = Table(test, scm.graph, "test"), Steps(dict(oracles or {}), node)
+    table, steps = Table(test, scm.graph, "test"), Steps(dict(oracles or {}), node_of(scm.graph, node))
     count = len(table)
     if not all(test.knows(step) for step in plan):
         raise ValueError("evaluate_sequence: the truth of a step is unknown; leave it out of the plan")
@@ -107,11 +107,12 @@ class Steps(Tally):
 
     def __init__(self, oracles: Mapping[str, Any], node: str) -> None:
         super().__init__()
-        self.oracles, self.node = {name: as_reader(name, oracle) for name, oracle in oracles.items()}, node
+        self.oracles = {name: as_reader(name, oracle) for name, oracle in oracles.items()}
+        self.image = node
 
     def trial(self, world: World) -> None:  # noqa: D102
         if self.oracles:
-            Effectiveness(self.oracles, self.node).trial(world)
+            Effectiveness(self.oracles, self.image).trial(world)
 
     def update(
         self,
@@ -130,19 +131,19 @@ class Steps(Tally):
 
     @torch.no_grad()
     def _after(self, name: str, observed: World, world: World, true: Mapping[str, Tensor]) -> None:
-        unit, image = unit_of(world, self.node), world[self.node]
-        truth = true[self.node].to(image)
-        self.tally(Label(self.title, name, self.node, unit), distance(image, truth, image=True))
-        nothing = Label(self.title, name, self.node, unit, "doing nothing")
-        self.tally(nothing, distance(observed[self.node], truth, image=True))
+        unit, image = unit_of(world, self.image), world[self.image]
+        truth = true[self.image].to(image)
+        self.tally(Label(self.title, name, self.image, unit), distance(image, truth, image=True))
+        nothing = Label(self.title, name, self.image, unit, "doing nothing")
+        self.tally(nothing, distance(observed[self.image], truth, image=True))
         square = (image.double() - truth.double()).square().flatten(1).mean(1).clamp_min(1e-10)
-        self.tally(Label("PSNR against the truth", name, self.node, "dB"), -10 * square.log10())
+        self.tally(Label("PSNR against the truth", name, self.image, "dB"), -10 * square.log10())
         shares = []
         for variable, oracle in self.oracles.items():
             meant, read = world[variable], oracle(image)
             unit = unit_of(world, variable)
             self.tally(Label("error of oracle", name, variable, unit), _missed(read, meant))
-            floor = _missed(oracle(observed[self.node]), observed[variable])
+            floor = _missed(oracle(observed[self.image]), observed[variable])
             self.tally(Label("error of oracle", name, variable, unit, "floor"), floor)
             if width := _width(world, variable):
                 shares.append(_missed(read, true[variable].to(meant)) / width)
@@ -151,8 +152,8 @@ class Steps(Tally):
 
     @torch.no_grad()
     def _back(self, observed: World, name: str, world: World) -> None:
-        label = Label("distance to the observation", name, self.node, unit_of(world, self.node))
-        self.tally(label, distance(world[self.node], observed[self.node], image=True))
+        label = Label("distance to the observation", name, self.image, unit_of(world, self.image))
+        self.tally(label, distance(world[self.image], observed[self.image], image=True))
 
 
 def _missed(read: Tensor, wanted: Tensor) -> Tensor:

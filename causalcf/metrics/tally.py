@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from causalcf.graph import CausalGraph
 from causalcf.interventions import Do
 from causalcf.world import World
 
@@ -73,11 +74,13 @@ class Tally(Metric):
 
     Attributes:
         title: the metric's name in tables.
+        node: the variable that is measured, where a metric is of one, and it was named.
         rows: label -> the values themselves, batch by batch, of this rank alone; NaN for a row that does not count.
     """
 
     full_state_update = False
     title: ClassVar[str]
+    node: str | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,8 +101,14 @@ class Tally(Metric):
         else:
             self.done(world, action, name, counterfactual)
 
+    def on(self, world: World) -> str:
+        """The variable that is measured: the one named, the only image, or the last variable where there is none."""
+        return node_of(world.scm.graph, self.node)
+
     def trial(self, world: World) -> None:
         """Raise where it cannot measure such observed rows; asked before anything is sampled."""
+        if self.node is not None:
+            world.scm.graph.require(self.node)
 
     def seen(self, world: World) -> None:
         """Take in a batch of observed rows."""
@@ -143,6 +152,14 @@ class Tally(Metric):
             sd = math.sqrt(max(square / n - mean**2, 0.0) * n / (n - 1)) if n > 1 else math.nan
             result[label] = Estimate(int(n), mean, sd)
         return result
+
+
+def node_of(graph: CausalGraph, node: str | None) -> str:
+    """The variable that is measured where this one is named, or none."""
+    if node is not None:
+        graph.require(node)
+        return node
+    return graph.image() if graph.images else graph.nodes[-1]
 
 
 R = TypeVar("R")

@@ -40,6 +40,7 @@ LOOKS: dict[type[Variable], Look] = {
 MOSAIC = ("#8d97b8", "#5d6787", "#a9b2cf", "#5d6787", "#d5daea", "#8d97b8", "#a9b2cf", "#8d97b8", "#5d6787")
 Bounds = tuple[float, float, float, float]  # left, top, width, height
 LINE, ACCENT = "#7b8496", "#d1383f"
+LETTERS = 32  # of the names of classes in a box
 
 # Lengths in points, which are the units of the axes.
 NAME, SMALL = 11.0, 8.0
@@ -174,6 +175,8 @@ def _detail(variable: Variable) -> str:
                 else ""
             )
             return f"{support} {unit}".strip() if support else f"in {unit}" if unit else "real"
+        case Binary(names=names) | Categorical(names=names) if 0 < len(", ".join(names)) <= LETTERS:
+            return ", ".join(names)
         case Categorical(classes):
             return f"{classes} classes"
         case Image():

@@ -13,11 +13,13 @@ from causalcf.assignments import Intervention
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do
 from causalcf.plot.sheet import GREY_LEVELS, Caption, Group, Panel, change, pictures, sheet
+from causalcf.variables import Discrete
 from causalcf.world import World
 
 __all__ = ["worlds"]
 
 LETTERS = 4  # of a symbol
+CLASS = 9  # letters of the name of a class
 DECIMALS = 4  # of a value; of smaller ones the power of ten is written
 CAPTIONS = 6  # variables below a picture; of more, those that change come first
 
@@ -177,11 +179,18 @@ class _Captions:
         values = {name: world[name][: self.count].tolist() for name in self.symbols}
         return [
             [
-                Caption(f"{symbol} {_number(values[name][row], self.digits[name])}", moved[name][row])
+                Caption(f"{symbol} {self._value(name, values[name][row])}", moved[name][row])
                 for name, symbol in self.symbols.items()
             ]
             for row in range(self.count)
         ]
+
+    def _value(self, name: str, value: float) -> str:
+        variable = self.first.scm.graph[name]
+        if isinstance(variable, Discrete):
+            label = variable.label(int(value))
+            return label if len(label) <= CLASS else f"{label[: CLASS - 1]}…"
+        return _number(value, self.digits[name])
 
     def _moved(self, world: World, name: str) -> Tensor:
         now, then = world[name][: self.count], self.first[name][: self.count]

@@ -57,6 +57,13 @@ class Picture(M.Mechanism):
         return {"u": units.normal(key, (1, 2, 2)).float()}
 
 
+class Flat(Picture):
+    """A picture of a alone."""
+
+    def mean(self, pa):
+        return (pa["a"] / 4).reshape(-1, 1, 1, 1)
+
+
 N = 40
 
 
@@ -397,7 +404,7 @@ UNFIT = {
         "Minimality: the encoder does not take images",
     ),
     "identity": ([Identity("x", encode=coloured)], do(a=1.0), "identity: the encoder does not take images"),
-    "another node": ([Identity()], do(a=1.0), "unknown variable 'image'"),
+    "another node": ([Identity("image")], do(a=1.0), "unknown variable 'image'"),
     "another class": ([], do(k=7), "k: expected classes 0 to 1, got 7"),
     "the class of a row": ([], do(k=torch.arange(N) // 39 * 2), "k: expected classes 0 to 1, got 2 in row 39"),
     "too few rows": ([], do(a=torch.ones(7)), r"a: do\(\) got 7 values for 40 rows"),
@@ -411,6 +418,25 @@ def test_what_can_be_seen_to_fail_does_before_anything_is_sampled(name, monkeypa
     monkeypatch.setattr(Picture, "abduct", lambda *_: pytest.fail("sampled"))
     with pytest.raises(ValueError, match=message):
         evaluate(make(), make_rows(), [action], [Composition("x"), *metrics])
+
+
+def test_the_image_need_not_be_named_where_there_is_one():
+    scm, rows = make(), make_rows()
+    metrics = [Composition(cycles=(1,)), Reversibility(), Identity(), Frechet(lambda x: x.flatten(1), rows["x"])]
+    plan, ones = [do(k=1)], {"k": lambda x: torch.ones(len(x)).long()}
+    found = evaluate(scm, rows, plan, [*metrics, Effectiveness(ones)])
+    named = [Composition("x", (1,)), Reversibility("x"), Identity("x"), Frechet(lambda x: x.flatten(1), rows["x"], "x")]
+    assert found.to_dict() == evaluate(scm, rows, plan, [*named, Effectiveness(ones, "x")]).to_dict()
+    assert {line.variable for line in found.lines} == {"x", "k"}
+
+
+def test_which_of_two_images_is_measured_must_be_said():
+    graph = cf.CausalGraph("a -> x; a -> y", a=cf.Continuous(), x=cf.Image(1, 2, 2), y=cf.Image(1, 2, 2))
+    scm = cf.SCM(graph, {"a": M.Gaussian(weights={}), "x": Flat(), "y": Flat()})
+    rows = scm.sample(3)
+    assert {line.variable for line in evaluate(scm, rows, [do(a=1.0)], [Composition("y")]).lines} == {"y"}
+    with pytest.raises(ValueError, match="the graph has several images, x, y; say which variable is meant, node="):
+        evaluate(scm, rows, [do(a=1.0)], [Composition()])
 
 
 def test_estimates_print_small_and_large():

@@ -221,6 +221,17 @@ def test_of_many_variables_those_that_change_are_told():
     assert "f 1.0" not in found
 
 
+def test_classes_are_called_by_their_names():
+    names = ("none", "circle", "a very long name of a marker")
+    graph = cf.CausalGraph("marker -> image", marker=cf.Categorical(names=names), image=cf.Image(1, 8, 8))
+    scm = cf.SCM(graph, {"image": M.SpatialDiffusion(widths=(8, 8), steps=2)})
+    scm.mechanisms["image"].fitted = scm.mechanisms["marker"].fitted = True
+    factual = scm.observe({"marker": torch.tensor([0, 2]), "image": torch.rand(2, 1, 8, 8)})
+    found = texts(worlds(factual, factual.do(marker="circle")))
+    assert found.count("m circle") == 2
+    assert {"m none", "m a very l…", "do(marker = circle)"} <= set(found)
+
+
 def test_small_values_are_told_apart(scm, rows):
     factual = scm.observe({**rows, "tilt": torch.tensor([2e-7, -1e-7, 0.0, 1e-9])})
     figure = worlds(factual, factual.do(tilt=5e-7))
