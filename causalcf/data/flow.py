@@ -23,7 +23,8 @@ from torch import Tensor
 
 from causalcf.data.drawing import Canvas, paint
 from causalcf.data.gauges import fit, unmix
-from causalcf.data.pictures import Formula, Pictures, Split, determined
+from causalcf.data.indexing import own_places
+from causalcf.data.pictures import OFFSET, Formula, Pictures, Split, determined
 from causalcf.data.truth import ROOT, Equation, Rows
 from causalcf.graph import CausalGraph
 from causalcf.units import Units
@@ -183,6 +184,7 @@ class Flow(Pictures):
     def draw(self, ids: Tensor, factors: Rows) -> Tensor:  # noqa: D102
         ball, water, hole, jet = (factors[name] for name in ("ball", "water", "hole", "jet"))
         if self.noise:
+            own_places("Flow", ids, OFFSET[self.split], self.rows, self.split)
             pull = self.noise * Units(ids, self.seed).normal("drawing").abs().clamp_min(1)
             jet = jet * (1 + pull / GRAVITY).sqrt().to(jet)
         return draw(ball, water, hole, jet, self.size)
@@ -232,8 +234,8 @@ def read_water(images: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, " ba
 def read_hole(images: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, " batch"]:
     """Three times the height of the gap nearest to where the right wall is not black."""
     canvas = _canvas(images)
-    wall = (canvas.x > INSIDE[1]) & (canvas.x < OUTSIDE)
-    black = unmix(images, PALETTE)[:, 3, :, wall].mean(2)
+    share = canvas.box(INSIDE[1], OUTSIDE, GROUND, TOP)[0, 0]  # of each column that the wall fills
+    black = (unmix(images, PALETTE)[:, 3] * (share > 0)).sum(2) / share.sum()
     return _fit(black * (canvas.y > 2 * GROUND), "hole")
 
 

@@ -80,7 +80,8 @@ def fit(
     """
     templates = templates.flatten(1)
     templates = templates - templates.mean(1, keepdim=True)
-    alike = layer.flatten(1) @ (templates / templates.norm(dim=1, keepdim=True)).T
+    norm = templates.norm(dim=1, keepdim=True).clamp_min(1e-6)  # of what is too small for any pixel it is 0
+    alike = layer.flatten(1) @ (templates / norm).T
     best = alike.argmax(1, keepdim=True).clamp(1, len(values) - 2)
     before, most, after = (alike.gather(1, best + step)[:, 0] for step in (-1, 0, 1))
     bend = (2 * most - before - after).clamp_min(1e-9)

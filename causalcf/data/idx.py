@@ -62,7 +62,7 @@ def read_table(folder: Path, name: str, columns: Sequence[str], source: str) -> 
     path = folder / name
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; {source}")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.reader(file)
         header = [column.strip() for column in next(rows, [])]
         if missing := [column for column in columns if column not in header]:
@@ -70,13 +70,21 @@ def read_table(folder: Path, name: str, columns: Sequence[str], source: str) -> 
                 f"{path}: expected a column {missing[0]!r}, got {', '.join(header) or 'an empty file'}; "
                 f"the first line must name {', '.join(columns)}"
             )
-        try:
-            values = np.array([[float(cell) for cell in row] for row in rows if row], dtype=np.float64)
-            values = values.reshape(-1, len(header))
-        except ValueError as error:
+        if twice := [column for column in columns if header.count(column) > 1]:
             raise ValueError(
-                f"{path}: expected {len(header)} numbers in every row ({error}); correct that row"
-            ) from None
+                f"{path}: expected one column {twice[0]!r}, got {header.count(twice[0])}; rename the others"
+            )
+        wanted = [place for place, column in enumerate(header) if column in (*columns, "index")]
+        read = []
+        for place, row in enumerate(row for row in rows if row):
+            if len(row) != len(header):
+                raise ValueError(f"{path}: expected {len(header)} cells in every row, got {len(row)} in row {place}")
+            try:
+                read.append([float(row[column]) for column in wanted])
+            except ValueError as error:
+                raise ValueError(f"{path}: expected numbers in row {place} ({error}); correct that row") from None
+    header = [header[column] for column in wanted]
+    values = np.array(read, dtype=np.float64).reshape(-1, len(header))
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
         raise ValueError(f"{path}: expected finite numbers, got {values[row]} in row {row}; correct that row")

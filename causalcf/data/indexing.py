@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,8 @@ def positions(index: Index, rows: int, name: str, split: str) -> Int[Tensor, " b
         )
     position = torch.from_numpy(np.atleast_1d(place).astype(np.int64))
     if len(position) == 0 or position.min() < -rows or position.max() >= rows:
-        raise IndexError(f"{name}: row {index} is not among the {rows} rows of the {split} split")
+        said = f"row {index}" if len(position) == 1 else "none" if not len(position) else "one of these places"
+        raise IndexError(f"{name}: {said} is not among the {rows} rows of the {split} split")
     return position % rows
 
 
@@ -54,6 +55,34 @@ def check_count(name: str, rows: int) -> None:
     whole(name, 1, rows=rows)
     if rows > MOST:
         raise ValueError(f"{name}: expected at most a thousand million rows, got {rows}")
+
+
+def row_ids(name: str, rows: Mapping[str, Tensor]) -> Int[Tensor, " batch"]:
+    """The ids of rows of a data set that draws them again.
+
+    Raises:
+        ValueError: rows without an id.
+        TypeError: ids that are no whole numbers.
+    """
+    if "id" not in rows:
+        raise ValueError(f"{name}: rows need their 'id' to be redrawn; pass rows as the data set gave them")
+    if rows["id"].is_floating_point():
+        raise TypeError(f"{name}: expected ids as whole numbers, got {rows['id'].dtype}; pass them as they were given")
+    return rows["id"]
+
+
+def own_places(name: str, ids: Int[Tensor, " batch"], offset: int, rows: int, split: str) -> Int[Tensor, " batch"]:
+    """The places of rows by their ids.
+
+    Raises:
+        ValueError: an id that is of no row here.
+    """
+    place = ids.cpu() - offset
+    strange = (place < 0) | (place >= rows)
+    if strange.any():
+        first = int(ids.cpu()[strange][0])
+        raise ValueError(f"{name}: id {first} is no row of the {split} split; use the data set the rows came from")
+    return place
 
 
 def drawn_columns(
@@ -65,7 +94,14 @@ def drawn_columns(
         data: the data set.
         names: of the columns.
         undrawn: places -> all columns but the image.
+
+    Raises:
+        TypeError: one name rather than a list of them.
+        ValueError: a name of no column.
     """
+    if isinstance(names, str):
+        raise TypeError(f"{type(data).__name__}: expected a list of columns, got {names!r}; write columns([{names!r}])")
+    data.graph.require(*(name for name in names if name != "id"))
     if "image" in names:
         parts = [data[start : start + AT_ONCE] for start in range(0, len(data), AT_ONCE)]
         return {name: torch.cat([part[name] for part in parts]) for name in names}

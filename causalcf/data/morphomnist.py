@@ -21,10 +21,10 @@ from torch import Tensor
 from causalcf.data import morphometry
 from causalcf.data import morphomnist_generator as generator
 from causalcf.data.idx import read_idx, read_table
-from causalcf.data.indexing import Index, positions
-from causalcf.data.truth import ROOT, Equation, Rows, true_counterfactual
+from causalcf.data.indexing import Index, own_places, positions, row_ids
+from causalcf.data.truth import ROOT, Equation, Rows, as_do, true_counterfactual
 from causalcf.graph import CausalGraph
-from causalcf.interventions import Do, do
+from causalcf.interventions import Do
 from causalcf.variables import Categorical, Continuous, Image
 
 EDGES = [("thickness", "intensity"), ("thickness", "image"), ("intensity", "image"), ("digit", "image")]
@@ -37,6 +37,8 @@ VARIABLES = {
 GRAPH = CausalGraph(EDGES, VARIABLES)
 SLANTED = CausalGraph([*EDGES, ("slant", "image")], VARIABLES, slant=Continuous(unit="rad"))
 TEST_OFFSET = 1_000_000  # of the ids of test rows
+CHECKED, ALIKE = 4, 0.5  # rows that plain MNIST is checked on, and grey levels that they may be off
+SAME = 1e-4  # rad: a slant that was measured again
 SOURCE = "it comes with https://github.com/biomedia-mira/causal-gen, datasets/morphomnist"
 
 
@@ -108,12 +110,21 @@ class MorphoMNIST:
         labels = read_idx(root, f"{prefix}-labels-idx1-ubyte", 1, SOURCE)
         table = read_table(root, f"{prefix}-morpho.csv", ("thickness", "intensity"), SOURCE)
         counts = {"images": len(images), "labels": len(labels), "rows of the table": len(table["thickness"])}
+        if images.shape[1:] != GRAPH["image"].shape[1:]:
+            raise ValueError(f"{root}: expected images of 28x28 pixels, got {images.shape[1]}x{images.shape[2]}")
+        if labels.size and labels.max() > 9:
+            raise ValueError(f"{root}: expected labels from 0 to 9, got {labels.max()}; take another labels file")
         if len(set(counts.values())) > 1:
             found = ", ".join(f"{count} {what}" for what, count in counts.items())
             raise ValueError(f"{root}: the {prefix} files differ in length: {found}; take all three from one release")
         first, last = 0, len(images)
         if split != "test":
-            if not 0 <= val <= last or (val == 0 and split == "val") or (val == last and split == "train"):
+            if (
+                not isinstance(val, int)
+                or not 0 <= val <= last
+                or (val == 0 and split == "val")
+                or (val == last and split == "train")
+            ):
                 raise ValueError(
                     f"MorphoMNIST: val={val} of {last} training rows leaves nothing for the {split} split; "
                     f"choose val between 1 and {last - 1}"
@@ -126,6 +137,8 @@ class MorphoMNIST:
             "intensity": torch.from_numpy(table["intensity"][first:last]),
             "digit": torch.from_numpy(labels[first:last].astype(np.int64)),
         }
+        for name, column in self._columns.items():
+            GRAPH[name].check(f"{root / prefix}-morpho.csv: {name}", column)
         self._sources = None if mnist is None else self._read_sources(Path(mnist), prefix, first, last)
 
     def _read_sources(self, folder: Path, prefix: str, first: int, last: int) -> np.ndarray:
@@ -136,6 +149,14 @@ class MorphoMNIST:
             raise ValueError(
                 f"{folder}: expected the handwriting of {prefix} rows {first} to {last - 1}, got "
                 f"{len(images)} images, or labels that differ; give plain MNIST in its original order"
+            )
+        few = np.linspace(0, last - first - 1, min(CHECKED, last - first)).round().astype(int)
+        thickness, intensity = (self._columns[name][few] for name in ("thickness", "intensity"))
+        again = generator.regenerate(images[first:last][few], thickness, intensity)
+        if (apart := float(np.abs(again.astype(float) - self._images.numpy()[few]).mean())) > ALIKE:
+            raise ValueError(
+                f"{folder}: expected plain MNIST, whose handwriting becomes these images when it is morphed; it is "
+                f"off by {apart:.1f} grey levels; give plain MNIST, not images made from it"
             )
         return images[first:last]
 
@@ -170,7 +191,8 @@ class MorphoMNIST:
             ids: of rows of this data set.
             thickness: px.
             intensity: grey levels.
-            slant: rad; None leaves the writing as it leans.
+            slant: rad; None leaves the writing as it leans, and so does, row by row, the slant that is measured on the
+                published image: shearing draws every pixel anew.
 
         Raises:
             ValueError: the data set was made without `mnist`, or an id is not of this split.
@@ -180,17 +202,17 @@ class MorphoMNIST:
                 "MorphoMNIST: a true counterfactual is morphed from plain MNIST; "
                 "write MorphoMNIST(root, split, mnist=folder_of_plain_mnist)"
             )
-        position = ids.cpu().numpy() - self._offset
-        if len(position) and (position.min() < 0 or position.max() >= len(self)):
-            raise ValueError(
-                f"MorphoMNIST: expected ids of the {self.split} split, got {int(ids.min())} to "
-                f"{int(ids.max())}; use the data set that the rows came from"
-            )
+        position = own_places("MorphoMNIST", ids, self._offset, len(self), self.split).numpy()
         images = generator.set_thickness(self._sources[position], thickness)
         if slant is not None:
-            images = generator.set_slant(images, slant)
+            leans = (slant.cpu() - self._slant(position)).abs().numpy() > SAME
+            images[leans] = generator.set_slant(images[leans], slant.cpu().numpy()[leans])
         images = generator.set_intensity(images, intensity)
         return torch.from_numpy(images)[:, None].to(ids.device).float() / 255
+
+    def _slant(self, position: np.ndarray) -> Float[Tensor, " batch"]:
+        """How the writing of some rows leans, as it is measured on their published images."""
+        return morphometry.slant(self._images[torch.from_numpy(position)][:, None].float() / 255)
 
     def knows(self, action: Do) -> bool:
         """Whether the true counterfactual is known: it needs plain MNIST, and no other digit."""
@@ -202,33 +224,29 @@ class MorphoMNIST:
         Args:
             rows: rows of this data set, with their `"id"`.
             action: `do(...)`, or a mapping name -> what one would write there, on thickness, intensity or
-                slant. The factual slant is the measured one.
+                slant. The factual slant is that of `rows`, where they have one, else the measured one.
             seed: for interventions that draw.
 
         Returns:
-            Thickness, intensity, digit and image, and slant if it is in `action`. What the action does not
-            reach is the same tensor as in `rows`; where nothing changes, the image equals the published one.
+            Thickness, intensity, digit, image and id, and slant if it is in `action` or in `rows`. What the action does
+            not reach is the same tensor as in `rows`; where nothing changes, the image equals the published one.
 
         Raises:
             ValueError: rows without id, no `mnist`, or `do(digit=...)`: nobody knows how this writer would
                 have written another digit.
         """
-        action = action if isinstance(action, Do) else do(**action)
-        if "id" not in rows:
-            raise ValueError(
-                "MorphoMNIST: rows need their 'id' to be morphed again; pass rows as the data set gave them"
-            )
+        ids, action = row_ids("MorphoMNIST", rows), as_do(action)
         if {"digit", "image"} & set(action):
             raise ValueError(
                 f"MorphoMNIST: the true counterfactual of {action} is unknown; "
                 "it exists for thickness, intensity and slant"
             )
-        graph = SLANTED if "slant" in action else GRAPH
-        if "slant" in action:
+        graph = SLANTED if "slant" in action or "slant" in rows else GRAPH
+        if "slant" in action and "slant" not in rows:
             rows = {**rows, "slant": morphometry.slant(rows["image"])}
 
         def morph(_: Tensor, parents: Rows) -> Tensor:
-            return self.redraw(rows["id"], parents["thickness"], parents["intensity"], parents.get("slant"))
+            return self.redraw(ids, parents["thickness"], parents["intensity"], parents.get("slant"))
 
         equations = {
             "thickness": ROOT,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from causalcf.data.indexing import Index, check_count, drawn_columns, positions
-from causalcf.data.truth import Equation, Rows, true_counterfactual
+from causalcf.data.indexing import Index, check_count, drawn_columns, positions, row_ids
+from causalcf.data.truth import Equation, Rows, as_do, root, true_counterfactual
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do
+from causalcf.numbers import whole
 from causalcf.units import Units
 from causalcf.variables import Image
 
@@ -28,12 +30,21 @@ Formula = Callable[[Rows], Tensor]
 
 def determined(formula: Formula) -> Equation:
     """The equation of a variable that its parents decide."""
-    return Equation(lambda value, _: value, lambda _, parents: formula(parents))
+    return Equation(root, partial(_decided, formula))
 
 
 def strayed(formula: Formula) -> Equation:
     """The equation of a variable that is off what its parents decide by its noise."""
-    return Equation(lambda value, parents: value - formula(parents), lambda noise, parents: formula(parents) + noise)
+    return Equation(partial(_off, formula), partial(_off, formula, back=True))
+
+
+def _decided(formula: Formula, _: Tensor, parents: Rows) -> Tensor:
+    return formula(parents)
+
+
+def _off(formula: Formula, value: Tensor, parents: Rows, back: bool = False) -> Tensor:
+    """By how much a value is off what its parents decide; or, of that, the value."""
+    return value + formula(parents) if back else value - formula(parents)
 
 
 class Pictures(ABC):
@@ -164,7 +175,7 @@ class Pictures(ABC):
         """Whether the true counterfactual is known: of the image itself it is not."""
         return "image" not in action
 
-    def true_counterfactual(self, rows: Rows, action: Do, seed: int = 0) -> dict[str, Tensor]:
+    def true_counterfactual(self, rows: Rows, action: Do | Mapping[str, Any], seed: int = 0) -> dict[str, Tensor]:
         """What the rows would have been under `action`: the equations with the same noise, and drawn again.
 
         A variable that its parents decide follows them when they are reached, whatever its factual value was.
@@ -177,18 +188,18 @@ class Pictures(ABC):
         Raises:
             ValueError: rows without id, or `do(image=...)`.
         """
-        if "id" not in rows:
-            raise ValueError(f"{self._name}: rows need their 'id' to be redrawn; pass rows as the data set gave them")
+        ids, action = row_ids(self._name, rows), as_do(action)
         if not self.knows(action):
             raise ValueError(
                 f"{self._name}: the true counterfactual of {action} is unknown; "
                 f"it exists for {', '.join(name for name in self.equations)}"
             )
-        image = determined(lambda factors: self.draw(rows["id"], factors))
+        image = determined(lambda factors: self.draw(ids, factors))
         return true_counterfactual(self.graph, {**self.equations, "image": image}, rows, action, seed)
 
     def floor(self, count: int = 1000) -> dict[str, float]:
         """The oracles' mean absolute errors on about `count` rows of this data set, spread evenly over it."""
+        whole(f"{self._name}: floor", 1, count=count)
         rows = self[:: max(1, self.rows // count)]
         return {
             name: float((oracle(rows["image"]) - rows[name]).abs().mean()) for name, oracle in self.oracles().items()

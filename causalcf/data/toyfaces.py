@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from causalcf.data.face_gauges import READERS
 from causalcf.data.faces import ATTRIBUTES, MARKER, draw
-from causalcf.data.indexing import Index, check_count, drawn_columns, positions
+from causalcf.data.indexing import Index, check_count, drawn_columns, own_places, positions, row_ids
 from causalcf.data.pictures import OFFSET, Split, determined
 from causalcf.data.sitters import Sitter
-from causalcf.data.truth import Equation, Rows, true_counterfactual
+from causalcf.data.truth import Equation, Rows, as_do, true_counterfactual
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do
 from causalcf.units import Units
@@ -103,13 +103,14 @@ class ToyFaces:
 
     Args:
         split: "train", "val" or "test".
-        size: pixels per side.
+        size: pixels per side; of fewer than 48 the oracles miss small attributes.
         rows: how many rows.
         seed: of attributes and sitters.
         shortcut: "marker" or an attribute.
         target: the attribute that the shortcut follows.
         strength: how closely, 0 to 1.
-        grain: standard deviation of Gaussian noise in every pixel, which belongs to the row like the sitter.
+        grain: standard deviation of Gaussian noise in every pixel, which belongs to the row like the sitter; from 0.1
+            on the oracles take it for attributes, lipstick first.
 
     Example:
         >>> data = ToyFaces("test", rows=8, shortcut="marker", target="smiling", strength=0.9)
@@ -181,7 +182,7 @@ class ToyFaces:
         """Whether the true counterfactual is known: of the image itself it is not."""
         return "image" not in action
 
-    def true_counterfactual(self, rows: Rows, action: Do, seed: int = 0) -> dict[str, Tensor]:
+    def true_counterfactual(self, rows: Rows, action: Do | Mapping[str, Any], seed: int = 0) -> dict[str, Tensor]:
         """What the rows would have been under `action`: the same numbers, the same sitter, drawn again.
 
         Args:
@@ -192,7 +193,7 @@ class ToyFaces:
         Raises:
             ValueError: rows without id, or `do(image=...)`.
         """
-        ids = _ids(rows)
+        ids, action = self._ids(rows), as_do(action)
         if not self.knows(action):
             raise ValueError(
                 f"ToyFaces: the true counterfactual of {action} is unknown; it exists for {', '.join(self._names)}"
@@ -216,13 +217,20 @@ class ToyFaces:
         Raises:
             ValueError: rows without id, or an attribute that is not in the graph.
         """
-        ids = _ids(rows)
+        ids = self._ids(rows)
+        if missing := [name for name in self._names if name not in rows]:
+            raise ValueError(f"ToyFaces: the rows lack {', '.join(missing)}; pass rows as the data set gave them")
         if attribute not in self.chances:
             raise ValueError(f"ToyFaces: {_unknown('attribute', attribute, self._names)}")
         absent, present = (
             self.draw(ids, {**rows, attribute: torch.full_like(rows[attribute], value)}) for value in (0, 1)
         )
         return (absent != present).any(1)
+
+    def _ids(self, rows: Rows) -> Int[Tensor, " batch"]:
+        ids = row_ids("ToyFaces", rows)
+        own_places("ToyFaces", ids, OFFSET[self.split], self.rows, self.split)
+        return ids
 
     def oracles(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """What reads each attribute, as a class, from images of 48 pixels or more, without any network."""
@@ -250,12 +258,6 @@ def _tied(shortcut: str | None, target: str, strength: float) -> Mapping[str, Ch
         )
     natural = Chance(_marginal(target)) if shortcut == MARKER else CHANCES[shortcut]
     return {**CHANCES, shortcut: natural.tied(target, strength)}
-
-
-def _ids(rows: Rows) -> Int[Tensor, " batch"]:
-    if "id" not in rows:
-        raise ValueError("ToyFaces: rows need their 'id' to be redrawn; pass rows as the data set gave them")
-    return rows["id"]
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:

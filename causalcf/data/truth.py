@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from causalcf.assignments import Node
 from causalcf.graph import CausalGraph
-from causalcf.interventions import Do
+from causalcf.interventions import Do, do
 from causalcf.units import Units, unit_ids
 
 Rows = Mapping[str, Tensor]
@@ -31,6 +32,11 @@ def root(value: Tensor, parents: Rows) -> Tensor:
 ROOT = Equation(root, root)
 
 
+def as_do(action: Do | Mapping[str, Any]) -> Do:
+    """What is done, of `do(...)` or of a mapping name -> what one would write there."""
+    return action if isinstance(action, Do) else do(**action)
+
+
 def true_counterfactual(
     graph: CausalGraph, equations: Mapping[str, Equation], rows: Rows, action: Do, seed: int = 0
 ) -> dict[str, Tensor]:
@@ -44,7 +50,8 @@ def true_counterfactual(
         seed: for interventions that draw, as in `SCM.observe`.
 
     Returns:
-        The counterfactual rows. A variable that the action does not reach is the same tensor as in `rows`.
+        The counterfactual rows, with the ids of `rows`. A variable that the action does not reach is the same tensor as
+        in `rows`.
 
     Raises:
         ValueError: an unknown variable, or rows that lack one.
@@ -72,4 +79,4 @@ def true_counterfactual(
             values[name] = action.apply(node)
         else:
             values[name] = natural()
-    return values
+    return {**values, "id": rows["id"]} if "id" in rows else values

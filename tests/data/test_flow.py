@@ -138,3 +138,17 @@ def test_drawing_noise_is_the_row_s_own_and_in_the_picture_only(rows):
 def test_bad_noise_is_refused():
     with pytest.raises(ValueError, match=r"noise between 0 and 0\.1"):
         Flow("test", noise=1.0)
+
+
+@pytest.mark.parametrize("size", [32, 36, 40, 48, 52, 56])
+def test_factors_are_read_at_sizes_that_fit_no_edge(size):
+    floor = Flow("test", size=size, rows=50).floor(50)
+    width = {name: Flow.graph[name].upper - Flow.graph[name].lower for name in floor}
+    assert all(error < 0.012 * width[name] for name, error in floor.items()), floor
+
+
+def test_rows_of_another_data_set_are_not_drawn_with_its_noise():
+    noisy = Flow("test", rows=5, noise=0.1)
+    rows = Flow("test", rows=9, noise=0.1)[:]
+    with pytest.raises(ValueError, match="Flow: id 2000000005 is no row of the test split"):
+        noisy.true_counterfactual(rows, do(ball=20.0))

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from causalcf import do, scale, shift
 from causalcf.data import MorphoDigits
+from causalcf.data.centre_lines import centre_line, skeleton, sources
 from graphs.morphodigits import graph
 
 
@@ -161,3 +163,40 @@ def test_bad_arguments_are_refused(data):
         MorphoDigits("test", rows=0)
     with pytest.raises(IndexError, match="600 rows"):
         data[[600]]
+
+
+def test_the_image_is_as_bright_as_it_says(data, rows):
+    read = data.oracles()["intensity"]
+    assert (read(rows["image"]) - rows["intensity"]).abs().max() < 1e-3
+    faint = data.true_counterfactual(rows, do(intensity=80.0, thickness=1.5))
+    assert (read(faint["image"]) - 80.0).abs().max() < 1e-3
+
+
+def test_the_centre_lines_kept_are_those_of_the_scans():
+    lines, labels = sources()
+    digits = load_digits()
+    assert len(lines) == len(digits.images) == 1797
+    assert labels.tolist() == digits.target.tolist()
+    for place in range(0, 1797, 150):
+        line = torch.from_numpy(centre_line(skeleton(digits.images[place]))).float()
+        assert torch.equal(lines[place][: len(line)], line)
+        assert (lines[place][len(line) :] == line[0]).all()
+
+
+def test_rows_of_other_digits_are_not_drawn_with_another_handwriting(data):
+    rows = MorphoDigits("test", rows=8, digits=(3, 8))[:]
+    with pytest.raises(ValueError, match=r"row \d is a [38], its id that of a \d here; use the data set"):
+        data.true_counterfactual(rows, do(thickness=2.0))
+    with pytest.raises(ValueError, match="MorphoDigits: id 2000000600 is no row of the test split"):
+        data.true_counterfactual(MorphoDigits("test", rows=601)[599:], do(thickness=2.0))
+
+
+def test_one_digit_or_a_tensor_of_them_may_be_wanted():
+    for digits in (3, torch.tensor([3]), [3]):
+        assert set(MorphoDigits("test", rows=5, digits=digits).columns(["digit"])["digit"].tolist()) == {3}
+
+
+@pytest.mark.parametrize("digits", ["3", [True, False], [10], [], [1.5]])
+def test_what_is_no_digit_is_refused(digits):
+    with pytest.raises(ValueError, match=r"digits from 0 to 9, got .*; write digits=\(3, 8\)"):
+        MorphoDigits("test", rows=5, digits=digits)

@@ -209,9 +209,9 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
         (
             damage_table("\n0,", "\n0,thick"),
             ValueError,
-            "expected 3 numbers in every row .*; correct that row",
+            "expected numbers in row 0 .*; correct that row",
         ),
-        (damage_table("\n0,", "\n0,nan,"), ValueError, "3 numbers in every row"),
+        (damage_table("\n0,", "\n0,nan,"), ValueError, "expected 3 cells in every row"),
         (infinite_row, ValueError, "finite numbers, got .*inf.* in row 1; correct"),
     ],
 )
@@ -227,7 +227,7 @@ def test_damaged_files_are_named_and_a_remedy_given(written, tmp_path, damage, e
 
 def test_options_that_leave_no_rows_are_refused(written):
     root, _, _ = written
-    for split, val in (("val", 0), ("train", TRAIN), ("train", TRAIN + 1), ("val", -1)):
+    for split, val in (("val", 0), ("train", TRAIN), ("train", TRAIN + 1), ("val", -1), ("val", 0.5)):
         with pytest.raises(ValueError, match="choose val between 1 and 11"):
             MorphoMNIST(root, split, val=val)
     with pytest.raises(ValueError, match="'train', 'val' or 'test', got 'dev'"):
@@ -413,6 +413,68 @@ def test_do_slant_shears_and_nothing_else(data):
     torch.testing.assert_close(leaning["slant"], data.oracles()["slant"](rows["image"]) + 0.25)
 
 
+def test_where_the_slant_stays_no_pixel_is_drawn_anew(data):
+    rows = data[:]
+    truth = data.true_counterfactual(rows, do(slant=shift(0.0)))
+    assert torch.equal(truth["image"], rows["image"])
+    thick = data.true_counterfactual(rows, do(thickness=shift(0.5), slant=shift(0.0)))
+    assert torch.equal(thick["image"], data.true_counterfactual(rows, do(thickness=shift(0.5)))["image"])
+    some = torch.tensor([0.0, 0.3] * (TEST // 2))
+    part = data.true_counterfactual(rows, do(slant=shift(some)))["image"]
+    assert torch.equal(part[::2], rows["image"][::2])
+    assert (part[1::2] - rows["image"][1::2]).abs().flatten(1).amax(1).min() > 0.1
+
+
+def test_a_slant_that_was_set_stays_when_something_else_is_done(data):
+    rows = data[:4]
+    leaning = data.true_counterfactual(rows, do(slant=0.4))
+    later = data.true_counterfactual(leaning, do(thickness=3.0))
+    at_once = data.true_counterfactual(rows, do(slant=0.4, thickness=3.0))
+    assert later.keys() == at_once.keys()
+    assert all(torch.equal(later[name], at_once[name]) for name in at_once)
+    assert (data.oracles()["slant"](later["image"]) - 0.4).abs().max() < 0.03
+
+
+def test_images_made_from_mnist_are_not_taken_for_it(written):
+    root, _, _ = written
+    with pytest.raises(ValueError, match=r"off by [\d.]+ grey levels; give plain MNIST, not images made from it"):
+        MorphoMNIST(root, "test", mnist=root)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t10k-labels-idx1-ubyte", np.full(TEST, 200, np.uint8), "labels from 0 to 9, got 200"),
+        ("t10k-images-idx3-ubyte", np.zeros((TEST, 32, 32), np.uint8), "images of 28x28 pixels, got 32x32"),
+        ("t10k-morpho.csv", "thickness,intensity\n" + "2.0,2061\n" * TEST, "intensity: expected values <= 255"),
+        ("t10k-morpho.csv", "thickness,intensity\n" + "0,2.0,100\n" * TEST, "expected 2 cells in every row, got 3"),
+        (
+            "t10k-morpho.csv",
+            "\ufeffindex,thickness,intensity\n" + "9,2.0,100\n" * TEST,
+            "an index that counts the rows",
+        ),
+        ("t10k-morpho.csv", "thickness,intensity,thickness\n" + "2,100,3\n" * TEST, "one column 'thickness', got 2"),
+    ],
+)
+def test_files_that_hold_something_else_are_refused(written, tmp_path, name, content, message):
+    for path in written[0].glob("t10k-*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    if isinstance(content, str):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    else:
+        write_idx(tmp_path / name, content)
+    with pytest.raises(ValueError, match=message):
+        MorphoMNIST(tmp_path, "test")
+
+
+def test_columns_of_text_beside_those_wanted_are_left_alone(written, tmp_path):
+    for path in written[0].glob("t10k-*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    lines = (tmp_path / "t10k-morpho.csv").read_text().splitlines()
+    (tmp_path / "t10k-morpho.csv").write_text("\n".join(f"{line},who" for line in lines))
+    assert torch.equal(MorphoMNIST(tmp_path, "test")[:]["thickness"], MorphoMNIST(written[0], "test")[:]["thickness"])
+
+
 def test_mappings_and_do_are_the_same_action(data):
     rows = data[1:3]
     action = {"thickness": torch.tensor([2.0, 3.0]), "intensity": 150.0}
@@ -431,7 +493,7 @@ def test_counterfactuals_that_nobody_knows_are_refused(data, written):
     assert not unsourced.knows(do(thickness=2.0))
     with pytest.raises(ValueError, match=r"write MorphoMNIST\(root, split, mnist="):
         unsourced.true_counterfactual(rows, do(thickness=2.0))
-    with pytest.raises(ValueError, match="ids of the val split, got 1000000 to 1000001"):
+    with pytest.raises(ValueError, match="id 1000000 is no row of the val split"):
         MorphoMNIST(root, "val", val=5, mnist=mnist).true_counterfactual(rows, do(thickness=2.0))
     with pytest.raises(ValueError, match="'id'"):
         data.true_counterfactual({name: rows[name] for name in GRAPH.nodes}, do(thickness=2.0))

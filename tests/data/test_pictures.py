@@ -1,5 +1,7 @@
 """Laws of all data sets that draw pictures from factors with known equations."""
 
+import pickle
+
 import pytest
 import torch
 
@@ -266,3 +268,32 @@ def test_what_cannot_stray_is_refused(kind):
             kind("test", rows=5, stray=stray)
     with pytest.raises(ValueError, match=r"nothing strays on the grid; write \w+\('test', rows=10_000, stray=0.1\)"):
         kind("test", stray=0.1)
+
+
+@pytest.mark.parametrize("stray", [0.0, 0.4])
+def test_data_go_to_other_processes(kind, stray):
+    data = kind("test", rows=20, stray=stray)
+    again = pickle.loads(pickle.dumps(data))
+    rows = data[:4]
+    assert all(torch.equal(again[:4][name], rows[name]) for name in rows)
+    action = do(**{next(iter(kind.ranges)): float(rows[next(iter(kind.ranges))].mean())})
+    truth = data.true_counterfactual(rows, action)
+    assert all(torch.equal(again.true_counterfactual(rows, action)[name], truth[name]) for name in truth)
+
+
+def test_the_answer_can_be_asked_about_and_actions_may_be_a_mapping(kind, data, rows, factors):
+    name = next(iter(kind.ranges))
+    value = float(rows[name].mean())
+    truth = data.true_counterfactual(rows, {name: value})
+    assert torch.equal(truth["id"], rows["id"])
+    again = data.true_counterfactual(truth, do(**{name: value}))
+    assert torch.equal(again["image"], truth["image"])
+
+
+def test_columns_are_asked_for_in_a_list_and_exist(data):
+    with pytest.raises(TypeError, match=r"write columns\(\['image'\]\)"):
+        data.columns("image")
+    with pytest.raises(ValueError, match="unknown variable 'nose'"):
+        data.columns(["image", "nose"])
+    with pytest.raises(ValueError, match="whole number count >= 1"):
+        data.floor(0)

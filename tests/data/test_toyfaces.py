@@ -374,3 +374,12 @@ def test_rows_that_are_not_there_are_refused(data):
     for index in ([300], [], -301):
         with pytest.raises(IndexError, match="300 rows"):
             data[index]
+
+
+def test_rows_of_nobody_are_not_drawn(data, rows):
+    with pytest.raises(ValueError, match="ToyFaces: id -5 is no row of the test split"):
+        data.true_counterfactual({**rows, "id": torch.full_like(rows["id"], -5)}, do(hat=1))
+    with pytest.raises(TypeError, match="ids as whole numbers"):
+        data.owns({**rows, "id": rows["id"].float()}, "hat")
+    with pytest.raises(ValueError, match="the rows lack male"):
+        data.owns({"id": rows["id"], "hat": rows["hat"]}, "hat")
