@@ -6,6 +6,7 @@ Each raises `AssertionError` with the variable, the worst row and the distance, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -37,9 +38,8 @@ def assert_composition(scm: SCM, rows: Rows, atol: float = 1e-4, nodes: Sequence
         >>> assert_composition(scm, {"a": torch.ones(3), "b": torch.zeros(3)})
     """
     world = scm.observe(rows)
-    again = world.do(recompute=True)
     for name in _chosen(scm, nodes):
-        _near(f"composition of {name}", again[name], world[name], atol)
+        _near(f"composition of {name}", world.recomputed(name), world[name], atol)
 
 
 def assert_reversibility(
@@ -57,6 +57,8 @@ def assert_effectiveness(scm: SCM, rows: Rows, name: str, value: Any) -> None:
     """The intervened variable takes the value, and nothing that it depends on moves."""
     world = scm.observe(rows)
     moved = world.do(**{name: value})
+    if not isinstance(value, Tensor | Real):
+        raise TypeError(f"{name}: expected the value that it is to take, a number or a tensor, got {value!r}")
     wanted = torch.as_tensor(value, dtype=moved[name].dtype, device=moved[name].device).expand_as(moved[name])
     _near(f"effectiveness of do({name})", moved[name], wanted, 0.0)
     causes = scm.graph.ancestors(name)

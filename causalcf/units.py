@@ -88,7 +88,7 @@ class Units:
         return replace(self, ids=self.ids.to(device))
 
 
-def unit_ids(rows: Mapping[str, Tensor]) -> Int[Tensor, " batch"]:
+def unit_ids(rows: Mapping[str, Tensor], seen: Counter[bytes] | None = None) -> Int[Tensor, " batch"]:
     """The ids of rows: their own `"id"` entry, else a digest of what they contain.
 
     Rows without an id are told apart by their values, so a row keeps its noise in another batch or order; equal rows
@@ -96,6 +96,8 @@ def unit_ids(rows: Mapping[str, Tensor]) -> Int[Tensor, " batch"]:
 
     Args:
         rows: name -> tensor, batch first.
+        seen: how often each content came in the batches before, which is added to; so equal rows of several batches are
+            numbered as if they came in one.
 
     Returns:
         int64 ids, shape `(B,)`.
@@ -105,7 +107,7 @@ def unit_ids(rows: Mapping[str, Tensor]) -> Int[Tensor, " batch"]:
     names = sorted(rows)
     columns = [rows[name].detach().cpu().contiguous().numpy() for name in names]
     device = rows[names[0]].device
-    seen: Counter[bytes] = Counter()
+    seen = Counter() if seen is None else seen
     ids = []
     for row in zip(*columns, strict=True):
         digest = hashlib.blake2b(b"".join(value.tobytes() for value in row), digest_size=8)

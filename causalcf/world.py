@@ -204,6 +204,17 @@ class World(Mapping[str, Tensor]):
             world._values = self._again
         return world
 
+    def recomputed(self, name: str) -> Tensor:
+        """A variable predicted again from its noise, its causes as they are: the null intervention, for it alone.
+
+        `do(recompute=True)` predicts the causes again too, and what their mechanisms lose is lost below them.
+        """
+        graph = self.scm.graph
+        graph.require(name)
+        if all(self.scm.mechanism(cause).exact for cause in graph.ancestors(name)):
+            return self.do(recompute=True)[name]  # which several measures share
+        return self.do(**{parent: self[parent] for parent in graph.parents(name)})[name]
+
     def values(self) -> dict[str, Tensor]:  # type: ignore[override]
         """All variables' values and the units' ids, as rows that `SCM.observe` takes."""
         return {**{name: self[name] for name in self}, "id": self.units.ids}

@@ -33,7 +33,7 @@ class Composition(Tally):
         node = self.on(world)
         image = bool(scm.graph[node].shape)
         for cycle in range(1, self.cycles[-1] + 1):
-            value = current.do(recompute=True)[node]
+            value = current.recomputed(node)
             if cycle in self.cycles:
                 plural = "cycle" if cycle == 1 else "cycles"
                 label = Label(f"{self.title}, {cycle} {plural}", "", node, unit_of(world, node))

@@ -12,6 +12,8 @@ from causalcf.interventions import Do
 from causalcf.metrics.tally import Label, Tally, read, unit_of
 from causalcf.world import World
 
+ROUNDING = 1e-6  # of the size of the values: what moved by less did not move
+
 Oracle = Callable[[Tensor], Tensor]
 
 
@@ -60,7 +62,8 @@ class Effectiveness(Tally):
             if meant.is_floating_point():
                 change = meant - was
                 label = Label(self._bias, name, variable, unit_of(world, variable))
-                self.tally(label, (read - meant) * change.sign(), change.abs() > 1e-6)
+                moved = change.abs() > ROUNDING * (meant.abs() + was.abs()).mean()
+                self.tally(label, (read - meant) * change.sign(), moved)
 
     @property
     def _bias(self) -> str:

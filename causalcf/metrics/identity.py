@@ -86,7 +86,7 @@ class Identity(Tally):
 
     @torch.no_grad()
     def seen(self, world: World) -> None:  # noqa: D102
-        self.again = world.do(recompute=True)[self.on(world)]
+        self.again = world.recomputed(self.on(world))
 
     @torch.no_grad()
     def done(self, world: World, action: Do, name: str, counterfactual: World) -> None:  # noqa: D102

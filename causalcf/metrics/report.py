@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,7 +25,7 @@ from causalcf.metrics.truth import CounterfactualError
 from causalcf.numbers import whole
 from causalcf.rows import Dataset, Table
 from causalcf.scm import SCM
-from causalcf.units import Units
+from causalcf.units import Units, unit_ids
 from causalcf.world import World
 
 
@@ -51,6 +54,7 @@ class Line:
     values: Tensor | None = field(default=None, repr=False, compare=False)
 
 
+TINY = 1e-12  # what is smaller is rounding
 HEAD = ("metric", "intervention", "variable", "n", "mean", "95% interval", "unit", "held against")
 
 
@@ -61,10 +65,14 @@ class Report:
     Attributes:
         lines: the numbers.
         about: what was measured and how, by name.
+        ids: of the rows, in their order, where rows were measured.
+        plan: the interventions by the names that the table shows.
     """
 
     lines: tuple[Line, ...]
     about: Mapping[str, Any]
+    ids: Tensor | None = field(default=None, repr=False, compare=False)
+    plan: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __getitem__(self, key: tuple[str, str, str]) -> Line:
         """The line of a metric, an intervention and a variable, as they stand in the table."""
@@ -83,6 +91,7 @@ class Report:
             {
                 **{name: getattr(line, name) for name in ("metric", "action", "variable", "unit", "against")},
                 "estimate": line.estimate._asdict() | {"half_width": line.estimate.half_width},
+                "interval": _ends(line.estimate, line.unit),
                 "reference": line.reference._asdict() if line.reference else None,
             }
             for line in self.lines
@@ -101,6 +110,9 @@ class Report:
         Returns:
             Metric, intervention and variable, as they stand in the table -> mean, sd and n of the differences.
 
+        Raises:
+            ValueError: reports of other rows, of another seed, or of other interventions under the same names.
+
         Example:
             `ours.against(theirs)["error against the truth", "do(t)", "image"].half_width`
         """
@@ -109,6 +121,7 @@ class Report:
                 f"against: the reports are of seeds {self.about.get('seed')} and {other.about.get('seed')}; compare "
                 "rows that were asked the same, evaluate(..., seed=0)"
             )
+        self._check_alike(other)
         theirs = {(line.metric, line.action, line.variable): line.values for line in other.lines}
         found = {}
         for line in self.lines:
@@ -117,6 +130,22 @@ class Report:
                 count = min(len(line.values), len(values))
                 found[line.metric, line.action, line.variable] = estimate(line.values[:count] - values[:count])
         return found
+
+    def _check_alike(self, other: Report) -> None:
+        """Raise unless both are of the same rows, as far as both go, and of the same interventions."""
+        if self.ids is not None and other.ids is not None:
+            count = min(len(self.ids), len(other.ids))
+            if (apart := (self.ids[:count] != other.ids[:count]).nonzero()).numel():
+                raise ValueError(
+                    f"against: row {int(apart[0, 0])} of the one report is another unit than that of the other; "
+                    "measure both on the same rows, in the same order"
+                )
+        if unlike := [name for name in self.plan if other.plan.get(name, self.plan[name]) != self.plan[name]]:
+            ours, theirs = self.plan[unlike[0]], other.plan[unlike[0]]
+            raise ValueError(
+                f"against: {unlike[0]!r} is {ours} in the one report and {theirs} in the other; compare answers to the "
+                "same question"
+            )
 
     def cells(self) -> list[tuple[str, ...]]:
         """The table's cells, without its head."""
@@ -144,7 +173,8 @@ class Report:
     def to_markdown(self) -> str:
         """The table in Markdown."""
         rows = [HEAD, ("---",) * len(HEAD), *self.cells()]
-        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+        plain = ([" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows)
+        table = "\n".join("| " + " | ".join(row) + " |" for row in plain)
         return ", ".join(f"{key}: {value}" for key, value in self.about.items()) + "\n\n" + table + "\n"
 
 
@@ -157,21 +187,30 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _ends(estimate: Estimate, unit: str) -> tuple[float, float] | None:
+    """The 95 % interval of a mean: Student's; Wilson's of what rows do or do not."""
+    n, mean, sd = estimate
+    if math.isnan(sd):
+        return None
+    if unit == "share" and abs(sd**2 * (n - 1) / n - mean * (1 - mean)) < 1e-9:
+        z = 1.959964**2 / n
+        middle, away = (mean + z / 2) / (1 + z), math.sqrt(z * mean * (1 - mean) + z * z / 4) / (1 + z)
+        return max(middle - away, 0.0), min(middle + away, 1.0)
+    away = estimate.half_width
+    least, most = (0.0, 1.0) if unit == "share" else (-math.inf, math.inf)
+    return max(mean - away, least), min(mean + away, most)
+
+
 def _interval(estimate: Estimate, unit: str) -> str:
-    if math.isnan(estimate.half_width):
-        return "-"
-    low, high = estimate.mean - estimate.half_width, estimate.mean + estimate.half_width
-    if unit == "share":
-        low, high = max(low, 0.0), min(high, 1.0)
-        # all rows alike do not make the others certain: Wilson's interval at its ends
-        if estimate.sd == 0 and estimate.mean in (0, 1):
-            away = 1.959964**2 / (estimate.n + 1.959964**2)
-            low, high = min(low, 1 - away), max(high, away)
-    return f"{_number(low)} .. {_number(high)}"
+    ends = _ends(estimate, unit)
+    return "-" if ends is None else f"{_number(ends[0])} .. {_number(ends[1])}"
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+    """Three decimals, fewer of what is large, and two digits of what they would not show."""
+    if abs(value) >= 100:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if abs(value) >= 0.0005 or abs(value) < TINY else f"{value:.2g}"
 
 
 def begin(metrics: Sequence[Tally], few: World) -> None:
@@ -249,10 +288,13 @@ def evaluate(
     elif oracles:
         metrics = [*metrics, Effectiveness(oracles, node_of(scm.graph, node))]
     begin(metrics, scm.observe(table[:2], seed))
+    seen: Counter[bytes] = Counter()
+    ids: list[Tensor] = []
     with tqdm(total=count, desc="evaluate", unit="row", disable=not progress) as bar:
         for start in range(0, count, batch):
             index = slice(start, min(start + batch, count))
-            rows = table[index]
+            rows = numbered(table[index], seen)
+            ids.append(rows["id"].cpu())
             world = scm.observe(rows, seed)
             for metric in metrics:
                 metric.update(world)
@@ -268,7 +310,29 @@ def evaluate(
         "images compared on": "0-255",
         "dtype": str(scm.dtype).removeprefix("torch."),
     }
-    return Report(collect(metrics), about)
+    return Report(collect(metrics), about, known(ids), {name: repr(action) for name, action in actions.items()})
+
+
+def numbered(rows: Mapping[str, Tensor], seen: Counter[bytes]) -> dict[str, Tensor]:
+    """Rows with ids, which do not depend on how they are cut into batches.
+
+    Args:
+        rows: of a batch.
+        seen: what rows without an id held in the batches before.
+    """
+    return {**rows, "id": unit_ids(rows, seen)}
+
+
+def known(ids: Sequence[Tensor]) -> Int[Tensor, " rows"]:
+    """The ids of all rows; warns where some come again, as such rows are not independent."""
+    found = torch.cat(list(ids))
+    if (units := len(found.unique())) < len(found):
+        warnings.warn(
+            f"the {len(found)} rows are of {units} units, as their ids say; rows of one unit share its noise, and "
+            "intervals, which take rows to be independent, are too narrow",
+            stacklevel=3,
+        )
+    return found
 
 
 def _named(plan: Any) -> dict[str, Do]:

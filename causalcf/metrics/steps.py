@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from causalcf.diffusion.readers import as_reader
 from causalcf.interventions import Do, do
 from causalcf.metrics.effectiveness import Effectiveness
-from causalcf.metrics.report import Report, begin, collect
+from causalcf.metrics.report import Report, begin, collect, known, numbered
 from causalcf.metrics.tally import Label, Tally, distance, node_of, unit_of
 from causalcf.numbers import whole
 from causalcf.rows import Table
@@ -75,9 +76,12 @@ def evaluate_sequence(
     if not all(test.knows(step) for step in plan):
         raise ValueError("evaluate_sequence: the truth of a step is unknown; leave it out of the plan")
     begin([steps, *metrics], scm.observe(table[:2], seed))
+    seen: Counter[bytes] = Counter()
+    ids: list[Tensor] = []
     for start in range(0, count, batch):
         index = slice(start, min(start + batch, count))
-        rows = table[index]
+        rows = numbered(table[index], seen)
+        ids.append(rows["id"].cpu())
         part = [step.at(index, count) for step in plan]
         worlds = sequence(scm, rows, part, reabduct=reabduct, seed=seed)
         for metric in metrics:
@@ -97,7 +101,8 @@ def evaluate_sequence(
         factual = do(**{name: worlds[0][name] for step in part for name in step})
         steps.update(worlds[0], name="there and back", counterfactual=last.do(factual))
     about = {"rows": count, "seed": seed, "noise": "abducted again at each step" if reabduct else "abducted once"}
-    return Report(collect([steps, *metrics]), about)
+    done = {f"step {place + 1}": repr(step) for place, step in enumerate(plan)}
+    return Report(collect([steps, *metrics]), about, known(ids), done)
 
 
 class Steps(Tally):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -30,8 +31,8 @@ class Estimate(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """Half of the normal 95 % interval of the mean, `1.96 sd / sqrt(n)`."""
-        return 1.959964 * self.sd / math.sqrt(self.n) if self.n else math.nan
+        """Half of Student's 95 % interval of the mean, `t sd / sqrt(n)`, t the quantile of n - 1 degrees of freedom."""
+        return float(stdtrit(self.n - 1, 0.975)) * self.sd / math.sqrt(self.n) if self.n > 1 else math.nan
 
 
 def estimate(values: Tensor) -> Estimate:
@@ -122,8 +123,8 @@ class Tally(Metric):
         Args:
             label: what they are about.
             values: one per row.
-            counted: which rows count, by default all. The others keep their place among `rows`, so that two metrics of
-                the same rows can be compared row by row.
+            counted: which rows count, by default all that are numbers. The others keep their place among `rows`, so
+                that two metrics of the same rows can be compared row by row.
 
         Raises:
             ValueError: not one value per row.
@@ -135,7 +136,7 @@ class Tally(Metric):
             self.labels[label] = state
             self.add_state(state, torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
         values = values.detach().double().cpu()
-        counted = torch.ones(len(values), dtype=torch.bool) if counted is None else counted.cpu()
+        counted = ~values.isnan() if counted is None else counted.cpu() & ~values.isnan()
         self.rows.setdefault(label, []).append(values.where(counted, math.nan))
         values = values[counted]
         sums = torch.stack([torch.tensor(float(len(values)), dtype=torch.float64), values.sum(), values.square().sum()])
@@ -147,6 +148,10 @@ class Tally(Metric):
         for label, state in self.labels.items():
             n, total, square = getattr(self, state).tolist()
             if not n:
+                continue
+            own = estimate(torch.cat(self.rows[label])) if label in self.rows else Estimate(0, math.nan, math.nan)
+            if own.n == n:  # no other rank has any: from the rows themselves, which loses no digits
+                result[label] = own
                 continue
             mean = total / n
             sd = math.sqrt(max(square / n - mean**2, 0.0) * n / (n - 1)) if n > 1 else math.nan

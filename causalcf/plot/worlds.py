@@ -102,6 +102,12 @@ def _check(
                 f"worlds: expected worlds of the same units, but {worlds[0]!r} comes with {world!r}; "
                 "observe the rows once, and derive all worlds from that by do"
             )
+        if not torch.equal(world.units.ids.cpu(), worlds[0].units.ids.cpu()):
+            row = int((world.units.ids.cpu() != worlds[0].units.ids.cpu()).nonzero()[0])
+            raise ValueError(
+                f"worlds: row {row} of the world at place {index} is another unit than that of the first; observe the "
+                "rows once, and derive all worlds from that by do"
+            )
     graph = worlds[0].scm.graph
     graph.require(node)
     if node not in graph.images:

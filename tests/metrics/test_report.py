@@ -4,14 +4,26 @@ import json
 import math
 
 import pytest
+import scipy.stats
 import torch
+from scipy.stats import binomtest
 
 import causalcf as cf
-from causalcf import do
+from causalcf import do, shift
 from causalcf import mechanisms as M
-from causalcf.metrics import Effectiveness, Estimate, Frechet, Report, Tally, evaluate
+from causalcf.metrics import (
+    Composition,
+    Effectiveness,
+    Estimate,
+    Frechet,
+    Identity,
+    Report,
+    Reversibility,
+    Tally,
+    evaluate,
+)
 from causalcf.metrics.report import Line
-from causalcf.metrics.tally import Label
+from causalcf.metrics.tally import Label, estimate
 from tests.metrics.test_metrics import make, make_rows
 
 
@@ -43,7 +55,7 @@ def test_numbers_that_are_not_finite_are_null_in_json():
     assert written["about"] == {"rows": 3, "rate": None, "rates": {"up": [1.0, None]}, "what": "-"}
     first, second = written["lines"]
     assert first["estimate"] == {"n": 3, "mean": 1.0, "sd": None, "half_width": None}
-    assert second["estimate"] == {"n": 3, "mean": None, "sd": 2.0, "half_width": pytest.approx(2.263, abs=1e-3)}
+    assert second["estimate"] == {"n": 3, "mean": None, "sd": 2.0, "half_width": pytest.approx(4.968, abs=1e-3)}
     assert second["reference"] == {"n": 0, "mean": 0.5, "sd": None}
     for text in (str(report), report.to_markdown()):
         assert "1.000" in text
@@ -144,3 +156,167 @@ def test_rows_are_forgotten_at_reset():
     metric.tally(Label("miss", "a", "x", "-"), torch.zeros(2))
     (values,) = metric.rows.values()
     assert torch.cat(values).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("right", [24, 23, 12, 1, 0])
+def test_shares_have_wilson_s_interval_and_numbers_student_s(right):
+    hits = torch.zeros(24)
+    hits[:right] = 1.0
+    line = Line("a", "b", "c", "share", estimate(hits))
+    low, high = Report((line,), {}).to_dict()["lines"][0]["interval"]
+    wilson = binomtest(right, 24).proportion_ci(0.95, "wilson")
+    assert (low, high) == pytest.approx((wilson.low, wilson.high), abs=1e-6)
+    number = Report((Line("a", "b", "c", "px", estimate(hits[:6] + torch.arange(6.0))),), {}).to_dict()["lines"][0]
+    values = (hits[:6] + torch.arange(6.0)).double().numpy()
+    student = scipy.stats.t.interval(0.95, 5, values.mean(), values.std(ddof=1) / 6**0.5)
+    assert number["interval"] == pytest.approx(student)
+
+
+def test_small_numbers_are_not_nothing():
+    lines = (Line("a", "b", "c", "m", Estimate(9, 3.21e-6, 1e-6)), Line("a", "b", "d", "m", Estimate(9, 0, 0)))
+    text = str(Report(lines, {}))
+    assert "3.2e-06" in text
+    assert "0.000" in text
+    named = Line("a", "one\ntwo | three", "c", "m", Estimate(9, 1.0, 1.0))
+    assert "| one two \\| three |" in Report((named,), {}).to_markdown()
+
+
+def test_the_sign_of_a_bias_is_seen_in_any_unit():
+    rows = make_rows()
+
+    def biases(unit):
+        graph = cf.CausalGraph("a -> b", a=cf.Continuous(), b=cf.Continuous())
+        seen = M.Functional(lambda u, pa: pa["a"] + u, lambda x, pa: x - pa["a"])
+        known = cf.SCM(graph, {"a": M.Gaussian(weights={}), "b": seen})
+        read = {"a": lambda b: b + 0.1 * unit}
+        own = {"a": rows["a"] * unit, "b": rows["a"] * unit}
+        report = evaluate(known, own, {"up": do(a=shift(0.5 * unit))}, [Effectiveness(read, node="b")])
+        return report["signed bias", "up", "a"]
+
+    metre, small = biases(1.0), biases(1e-6)
+    assert small.estimate.n == metre.estimate.n > 0
+    assert small.estimate.mean == pytest.approx(1e-6 * metre.estimate.mean, rel=1e-3)
+
+
+def test_rows_of_which_nothing_is_read_are_left_out_of_a_mean():
+    scm, rows = make(), make_rows()
+    blind = {"a": lambda x: torch.where(torch.arange(len(x)) == 0, torch.nan, x.mean((1, 2, 3)) * 4)}
+    line = evaluate(scm, rows, {"up": do(a=shift(0.5))}, [Effectiveness(blind)], batch=8)["error of oracle", "up", "a"]
+    assert line.estimate.n == len(rows["a"]) - len(rows["a"]) // 8
+    assert math.isfinite(line.estimate.mean)
+
+
+def test_large_numbers_that_differ_little_keep_their_spread():
+    class One(Tally):
+        title = "one"
+
+    values = 1.7e9 + 30 * torch.randn(200, generator=torch.Generator().manual_seed(0)).double()
+    metric, label = One(), Label("one", "", "x", "-")
+    for part in values.split(7):
+        metric.tally(label, part)
+    assert metric.compute()[label].sd == pytest.approx(values.std().item(), rel=1e-6)
+
+
+def chance():
+    """Classes whose noise abduction draws, and a number that hears them; many rows are equal."""
+    graph = cf.CausalGraph("s -> d -> y", s=cf.Binary(), d=cf.Categorical(4), y=cf.Continuous())
+    heard = M.Functional(lambda u, pa: pa["d"] + u, lambda y, pa: y - pa["d"])
+    scm = cf.SCM(graph, {"s": M.Binary(probabilities=[0.5, 0.5]), "d": M.Categorical(), "y": heard})
+    scm.mechanisms["d"].fitted = True
+    torch.manual_seed(0)
+    for parameter in scm.mechanisms["d"].parameters():
+        torch.nn.init.normal_(parameter)
+    rows = scm.sample(60, seed=3)
+    return scm, {name: (values.round() if name == "y" else values) for name, values in rows.items()}
+
+
+class Moved(Tally):
+    title = "moved"
+
+    def done(self, world, action, name, counterfactual):
+        self.tally(Label(self.title, name, "y", "-"), counterfactual["y"] - world["y"])
+
+
+def test_numbers_do_not_depend_on_the_batch_where_rows_have_no_id():
+    scm, rows = chance()
+    nameless = {name: values for name, values in rows.items() if name != "id"}
+    assert len({tuple(row) for row in zip(*(values.tolist() for values in nameless.values()), strict=True)}) < 40
+    reports = [evaluate(scm, nameless, {"s": do(s=1)}, [Moved()], batch=batch) for batch in (1, 8, 60)]
+    values = [report["moved", "s", "y"].values for report in reports]
+    assert torch.equal(values[0], values[1])
+    assert torch.equal(values[0], values[2])
+    assert values[0].std() > 0
+
+
+def test_rows_of_one_unit_are_said_to_be():
+    scm, rows = chance()
+    with pytest.warns(UserWarning, match="the 60 rows are of 6 units, as their ids say"):
+        evaluate(scm, {**rows, "id": torch.arange(60) // 10}, {"s": do(s=1)}, [Moved()])
+
+
+def test_reports_of_other_rows_or_questions_are_not_compared():
+    scm, rows = make(), make_rows()
+    rows = {**rows, "id": torch.arange(len(rows["a"]))}
+
+    def asked(rows, by):
+        return evaluate(scm, rows, {"a": do(a=shift(by))}, [Reversibility("x")])
+
+    report, other = asked(rows, 1.0), asked(rows, 3.0)
+    turned = asked({name: values.flip(0) for name, values in rows.items()}, 1.0)
+    with pytest.raises(ValueError, match="against: row 0 of the one report is another unit than that of the other"):
+        report.against(turned)
+    with pytest.raises(ValueError, match=r"'a' is do\(a \+= 1\) in the one report and do\(a \+= 3\) in the other"):
+        report.against(other)
+    fewer = asked({name: values[:9] for name, values in rows.items()}, 1.0)
+    assert report.against(fewer)["reversibility, 1 cycle", "a", "x"].n == 9
+
+
+def test_composition_holds_what_causes_lose_against_nobody_else():
+    """Two images in a row: the first loses a fifth of its noise, the second nothing."""
+    graph = cf.CausalGraph("x -> y", x=cf.Image(1, 2, 2), y=cf.Image(1, 2, 2))
+    scm = cf.SCM(graph, {"x": Leaking(), "y": Beside()})
+    rows = scm.sample(7)
+    report = evaluate(scm, rows, [do(x=rows["x"])], [Composition("x", (1, 3)), Composition("y", (1, 3)), Identity("y")])
+    lost = (255 * 0.2 * (rows["x"] - 0.5).abs()).flatten(1).mean(1).mean().item()
+    assert report["composition, 1 cycle", "", "x"].estimate.mean == pytest.approx(lost, rel=1e-4)
+    assert report["composition, 1 cycle", "", "y"].estimate.mean < 1e-4
+    assert report["composition, 3 cycles", "", "y"].estimate.mean < 1e-4
+    cf.testing.assert_composition(scm, rows, atol=1e-5, nodes=["y"])
+    with pytest.raises(AssertionError, match="composition of x"):
+        cf.testing.assert_composition(scm, rows, atol=1e-5, nodes=["x"])
+
+
+class Leaking(M.Mechanism):
+    """`x = 1/2 + 4/5 u`, whose abduction takes u to be x - 1/2."""
+
+    exact, has_density, known = False, False, True
+
+    def config(self):
+        return {}
+
+    def _build(self):
+        self.register_buffer("zero", torch.zeros(()))
+
+    def abduct(self, value, parents, units, key):
+        return {"u": value - 0.5}
+
+    def predict(self, noise, parents):
+        return 0.5 + 0.8 * noise["u"]
+
+    def noise(self, units, key):
+        return {"u": units.uniform(key, (1, 2, 2)).float() - 0.5}
+
+
+class Beside(Leaking):
+    """`y = x / 2 + u`."""
+
+    exact = True
+
+    def abduct(self, value, parents, units, key):
+        return {"u": value - parents["x"] / 2}
+
+    def predict(self, noise, parents):
+        return parents["x"] / 2 + noise["u"]
+
+    def noise(self, units, key):
+        return {"u": units.uniform(key, (1, 2, 2)).float() / 2}

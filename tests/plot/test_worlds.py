@@ -297,6 +297,12 @@ def test_wrong_input_is_refused_with_a_remedy(scm, factual, thick, rows):
         worlds(factual, rows=0)
 
 
+def test_worlds_of_other_units_are_not_drawn_as_one_s_counterfactuals(scm, rows, factual):
+    others = scm.observe({name: values.flip(0) for name, values in rows.items()})
+    with pytest.raises(ValueError, match="row 0 of the world at place 1 is another unit than that of the first"):
+        worlds(factual, others)
+
+
 def test_pyplot_knows_nothing_of_it(factual, thick):
     worlds(factual, thick)
     assert plt.get_fignums() == []
