@@ -8,21 +8,37 @@ import os
 import sys
 import traceback
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import docstring_parser
+import torch
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from safetensors.torch import save_file
+from tqdm import tqdm
 
 import causalcf as cf
 from causalcf import plot
 from causalcf.data import MorphoDigits
 from causalcf.demo import demonstrate, morphodigits, oracles
 from causalcf.explaining import distil, explain
-from causalcf.reading import BUILT_IN, read_action, read_file, read_graph, read_model, read_rows
+from causalcf.numbers import whole
+from causalcf.reading import (
+    BUILT_IN,
+    read_action,
+    read_device,
+    read_file,
+    read_graph,
+    read_model,
+    read_rows,
+    read_story,
+)
+from causalcf.rows import Table
 from causalcf.scm import SCM
 from causalcf.storage import write_text
+from causalcf.units import unit_ids
 
 # ---- the commands
 
@@ -60,15 +76,17 @@ def fit(
     steps: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    device: str = "auto",
 ) -> None:
     """Fit a model of a graph to data, and save it.
 
     Every variable gets the default mechanism of its type, for example a flow for a number and a diffusion
-    model for an image. Checkpoints lie beside the model, in OUT-fit; killed and started again with the same
-    arguments, it goes on where it was.
+    model for an image, unless the Python file of the graph also defines `mechanisms`, by name. Checkpoints lie
+    beside the model, in OUT-fit; killed and started again with the same arguments, it goes on where it was.
 
     Args:
-        graph: Python file that defines `graph`, a CausalGraph; or .json, as graph.to_json() writes it.
+        graph: Python file that defines `graph`, a CausalGraph, and `mechanisms` where they are not the defaults; or
+            .json, as graph.to_json() writes it.
         data: Training rows: a .csv table with a column per variable, where that of an image holds paths of PNG or
             JPEG files, from the table's folder on; or .npz or .safetensors with one array per variable, rows first,
             where images are floats from 0 to 1 or uint8 from 0 to 255. Or "morphodigits", 60000 rows of the built-in
@@ -78,10 +96,14 @@ def fit(
         steps: Training steps of image mechanisms; by default those of their recipe.
         seed: Decides initial weights, order of rows and noise.
         overwrite: Whether a model in OUT may be replaced.
+        device: Such as "cpu" or "cuda"; "auto" takes a GPU if there is one.
     """
+    if not out.name:
+        raise ValueError(f"--out: expected a folder with a name of its own, got {out}")
     if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is there already; choose a new folder, or add --overwrite true")
-    scm = SCM(read_graph(graph))
+    place = read_device(device)
+    scm = SCM(*read_story(graph)).to(place)
     for name in scm.graph.images:
         mechanism = scm.mechanisms[name]
         mechanism.recipe = mechanism.recipe if steps is None else mechanism.recipe.but(steps=steps)
@@ -100,7 +122,9 @@ def counterfactual(
     do: list[str],
     out: Path = Path("counterfactual"),
     rows: int | None = None,
+    batch: int = 64,
     seed: int = 0,
+    device: str = "auto",
 ) -> None:
     """Ask what rows would have been under interventions.
 
@@ -117,22 +141,28 @@ def counterfactual(
             "thickness=4, slant+=0.2"; give --do again for what is done afterwards.
         out: Folder of the rows and the picture.
         rows: How many rows, from the first on; by default all of a file, and 24 of morphodigits.
+        batch: Rows at a time; the answers do not depend on it.
         seed: With a row's id, decides what abduction leaves to chance.
+        device: Such as "cpu" or "cuda"; "auto" takes a GPU if there is one.
     """
     _check_folder(out)
-    scm = read_model(model)
-    steps = [read_action(text, scm.graph) for text in do]
-    found = read_rows(data, scm.graph, rows)
-    worlds = [scm.observe(found[:] if isinstance(found, MorphoDigits) else found, seed)]
-    for step in steps:
-        worlds.append(worlds[-1].do(step))
-    tensors = {name: value.contiguous() for name, value in worlds[-1].values().items()}
+    whole("--batch", 1, batch=batch)
+    scm = read_model(model).to(read_device(device))
+    plan = [read_action(text, scm.graph) for text in do]
+    found = Table(read_rows(data, scm.graph, rows), scm.graph, "data")
+    seen, parts, first = Counter(), [], []
+    for start in tqdm(range(0, len(found), batch), desc="counterfactual", disable=len(found) <= batch):
+        some = found[start : start + batch]
+        worlds = cf.sequence(scm, {**some, "id": unit_ids(some, seen)}, plan, seed=seed)
+        parts.append({name: value.cpu() for name, value in worlds[-1].values().items()})
+        first = first or worlds
+    tensors = {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]}
     out.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, out / "counterfactual.safetensors", {"actions": repr(worlds[-1].actions)})
+    save_file(tensors, out / "counterfactual.safetensors", {"actions": repr(first[-1].actions)})
     written = [out / "counterfactual.safetensors"]
     for name in scm.graph.images:
         written.append(out / ("worlds.png" if len(scm.graph.images) == 1 else f"worlds-{name}.png"))
-        plot.worlds(*worlds, node=name).savefig(written[-1])
+        plot.worlds(*first, node=name).savefig(written[-1])
     _tell(*written)
 
 
@@ -145,6 +175,7 @@ def evaluate(
     rows: int | None = None,
     batch: int = 64,
     seed: int = 0,
+    device: str = "auto",
 ) -> None:
     """Measure whether counterfactuals are sound.
 
@@ -162,17 +193,20 @@ def evaluate(
         rows: How many rows, from the first on; by default all of a file, and 24 of morphodigits.
         batch: Rows at a time; the numbers do not depend on it.
         seed: With a row's id, decides what abduction leaves to chance.
+        device: Such as "cpu" or "cuda"; "auto" takes a GPU if there is one.
     """
     _check_file(out, ".md", ".json")
-    scm = read_model(model)
+    scm = read_model(model).to(read_device(device))
     plan = [read_action(text, scm.graph) for text in do]
     test = read_rows(data, scm.graph, rows)
     readers = oracles() if isinstance(test, MorphoDigits) else None
     out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=out.parent):  # whether anything can be written there is known before the work
+        pass
     report = cf.evaluate(scm, test, plan, oracles=readers, batch=batch, seed=seed, progress=True)
     as_json = out.suffix.lower() == ".json"
-    write_text(out, json.dumps(report.to_dict(), indent=1) + "\n" if as_json else report.to_markdown())
     print(report)
+    write_text(out, json.dumps(report.to_dict(), indent=1) + "\n" if as_json else report.to_markdown())
     _tell(out)
 
 

@@ -19,7 +19,7 @@ from causalcf.explain.named import parameters, read_method
 from causalcf.explain.queries import Query, decided
 from causalcf.plot.sheet import pictures
 from causalcf.pretrained import load_judge, predictor_names, pretrained_names
-from causalcf.reading import read_model
+from causalcf.reading import read_device, read_model
 from causalcf.storage import write_text
 from causalcf.training import surrogates
 from causalcf.training.predictors import load_predictor, save_predictor
@@ -49,6 +49,7 @@ def explain(
     batch: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    white: int = 65535,
 ) -> None:
     """Explain a classifier by counterfactual images.
 
@@ -86,11 +87,12 @@ def explain(
         batch: Images at a time; by default what the method has. It may change from one start to the next.
         seed: Decides all noise, together with the files' names.
         device: Such as "cpu" or "cuda"; "auto" takes a GPU if there is one.
+        white: Grey level that is white in images of 16 bits: 4095 where a scanner of 12 bits wrote them.
     """
     _refuse_folder(out, images)
     _refuse_folder(out / PICTURES, images)
     explainer = read_method(method, option or [], batch, seed, *(["perceptual"] if perceptual else []))
-    place = _device(device)
+    place = read_device(device)
     decides = _placed("classifier", classifier, place)
     decides = decides if label is None else library.label(decides, label)
     networks = {"surrogate": surrogate, "perceptual": perceptual}
@@ -100,7 +102,7 @@ def explain(
     for name, network in networks.items():
         setattr(explainer, name, network)
     draws = read_generator(generator, place, prompt, parent, classes, null, reader)
-    album = read_images(images, rows, draws.channels)
+    album = read_images(images, rows, draws.channels, white)
     queries = explainer.queries(decides, draws, album.images.to(place), target)
     held = torch.cat([query.predicted == query.target for query in queries]).cpu()
     if held.all():
@@ -189,16 +191,6 @@ def _recorded(path: Path) -> set[str]:
         return set()
     with path.open(newline="", encoding="utf-8") as lines:
         return {name for line in csv.DictReader(lines) if (name := line.get("name"))}
-
-
-def _device(name: str) -> torch.device:
-    """A device by its name, if this machine has it."""
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    try:
-        return torch.zeros(1, device=place).device
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).strip().partition("\n")[0]
-        raise ValueError(f"--device: {name!r} cannot be used here ({said}); write cpu, or leave it out") from error
 
 
 def _placed(option: str, name: str, device: torch.device) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import runpy
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from causalcf.data import Folder, MorphoDigits
 from causalcf.explain.files import importable
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, scale, shift
+from causalcf.mechanisms import Mechanism
 from causalcf.pretrained import pretrained_names
 from causalcf.scm import SCM
 from causalcf.variables import Continuous, Discrete, Image, Variable
@@ -29,26 +31,47 @@ BUILT_IN_ROWS = 24
 ACTION = re.compile(r"\s*(?P<name>.+?)\s*(?P<how>[+*]?=)\s*(?P<number>[^=]*?)\s*")
 
 
+def read_device(name: str) -> torch.device:
+    """A device by its name, if this machine has it."""
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        return torch.zeros(1, device=place).device
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise ValueError(f"--device: {name!r} cannot be used here ({said}); write cpu, or leave it out") from error
+
+
 def read_graph(path: Path) -> CausalGraph:
     """The graph in a .json file, or the `graph` of a .py file, which is run."""
+    return read_story(path)[0]
+
+
+def read_story(path: Path) -> tuple[CausalGraph, dict[str, Mechanism]]:
+    """A graph, and the `mechanisms` that a .py file gives its variables, none if it does not."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; give the .py or .json file of a graph")
     if path.suffix == ".json":
         try:
-            return CausalGraph.from_json(path.read_text(encoding="utf-8"))
+            return CausalGraph.from_json(path.read_text(encoding="utf-8")), {}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no graph as graph.to_json() writes it: {error!s}") from error
     if path.suffix != ".py":
         raise ValueError(f"{path}: expected a graph in a .py or .json file")
     try:
         with importable(path.parent):
-            found = runpy.run_path(str(path)).get("graph")
+            names = runpy.run_path(str(path))
+            found, given = names.get("graph"), names.get("mechanisms", {})
     except Exception as error:
         raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
     if not isinstance(found, CausalGraph):
         got = "defines none" if found is None else f"it is {type(found).__name__}"
         raise ValueError(f"{path}: expected `graph`, a CausalGraph, but {got}; write graph = CausalGraph(...)")
-    return found
+    if not isinstance(given, Mapping) or not all(isinstance(value, Mechanism) for value in given.values()):
+        raise ValueError(
+            f"{path}: expected `mechanisms` by the names of variables, for example "
+            'mechanisms = {"image": cf.mechanisms.SemanticDiffusion()}; or leave it out for the defaults'
+        )
+    return found, dict(given)
 
 
 def read_model(name: str) -> SCM:
@@ -114,7 +137,13 @@ def read_file(path: Path, graph: CausalGraph) -> dict[str, Tensor] | Folder:
             raise ValueError("its name does not end in .csv, .tsv, .npz or .safetensors")
     except (ValueError, TypeError, OSError, EOFError, BadZipFile, SafetensorError) as error:
         raise ValueError(f"{path} holds no rows that can be read: {error}") from error
-    graph.require(*(name for name in columns if name != "id"))
+    if more := [name for name in columns if name not in graph and name != "id"]:
+        close = difflib.get_close_matches(more[0], graph.nodes, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"{path}: unknown variable {more[0]!r}; the graph has {', '.join(graph)}{hint}; leave it out, or give a "
+            ".csv table, whose further columns are left alone"
+        )
     return graph.check_rows({name: _value(column, graph.variables.get(name)) for name, column in columns.items()})
 
 

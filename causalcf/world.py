@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from causalcf.assignments import Intervention, Node
+from causalcf.assignments import Intervention, Node, Value
 from causalcf.interventions import Do, joined
 from causalcf.mechanisms.base import Noise
 from causalcf.mechanisms.structure import intervened
@@ -213,7 +213,7 @@ class World(Mapping[str, Tensor]):
         graph.require(name)
         if all(self.scm.mechanism(cause).exact for cause in graph.ancestors(name)):
             return self.do(recompute=True)[name]  # which several measures share
-        return self.do(**{parent: self[parent] for parent in graph.parents(name)})[name]
+        return self.do(Do({parent: (Value(self[parent]),) for parent in graph.parents(name)}))[name]
 
     def values(self) -> dict[str, Tensor]:  # type: ignore[override]
         """All variables' values and the units' ids, as rows that `SCM.observe` takes."""

@@ -1,6 +1,8 @@
 import inspect
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -153,6 +155,59 @@ def test_a_table_with_paths_of_pictures_is_fitted_asked_and_measured(tmp_path, m
     assert "composition" in capsys.readouterr().out
     assert run("counterfactual", *asked, "--do", "label=bening", "--out", tmp_path / "answer") == 2
     assert "label: expected one of benign, malignant, got 'bening'" in capsys.readouterr().err
+
+
+def test_a_graph_file_may_say_which_mechanisms(folder, tmp_path, capsys):
+    chosen = """
+from causalcf import mechanisms as M
+mechanisms = {
+    "size": M.Gaussian(),
+    "label": M.Binary(recipe=cf.Recipe(steps=2)),
+    "image": M.SpatialDiffusion(widths=(8, 8), steps=3),
+}
+"""
+    (tmp_path / "story.py").write_text(GRAPH + chosen)
+    data = ("--data", folder / "rows.npz", "--steps", 2, "--device", "cpu")
+    assert run("fit", "--graph", tmp_path / "story.py", *data, "--out", tmp_path / "fitted") == 0
+    scm = cf.SCM.load(tmp_path / "fitted")
+    assert isinstance(scm.mechanisms["size"], M.Gaussian)
+    assert scm.mechanisms["image"].steps == 3
+    capsys.readouterr()
+    (tmp_path / "wrong.py").write_text(GRAPH + "mechanisms = {'size': 'gaussian'}")
+    assert run("fit", "--graph", tmp_path / "wrong.py", *data, "--out", tmp_path / "other") == 2
+    assert "expected `mechanisms` by the names of variables" in capsys.readouterr().err
+    assert run("fit", "--graph", tmp_path / "story.py", *data, "--out", ".") == 2
+    assert "--out: expected a folder with a name of its own" in capsys.readouterr().err
+
+
+def test_answers_do_not_depend_on_the_batch_and_devices_are_looked_for(folder, tmp_path, capsys):
+    for batch in (1, 64):
+        assert run(*asked(folder, "--do", "size=1", "--batch", batch, "--out", tmp_path / str(batch))) == 0
+    found = [load_file(tmp_path / str(batch) / "counterfactual.safetensors") for batch in (1, 64)]
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-3) for name in found[1])
+    assert (tmp_path / "1" / "worlds.png").read_bytes().startswith(b"\x89PNG")
+    for command in ("counterfactual", "evaluate"):
+        given = ("--model", folder / "model", "--data", folder / "rows.npz", "--do", "size=1")
+        assert run(command, *given, "--device", "nowhere", "--out", tmp_path / "x.md") == 2
+        assert "--device: 'nowhere' cannot be used here" in capsys.readouterr().err
+
+
+def test_the_package_is_a_command(folder):
+    told = subprocess.run(
+        [sys.executable, "-m", "causalcf", "graph", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "Draw a causal graph" in told.stdout
+
+
+def test_what_cannot_be_written_is_known_before_the_work(folder, tmp_path, monkeypatch, capsys):
+    def refused(*_, **__):
+        raise PermissionError(f"[Errno 13] Permission denied: {str(tmp_path)!r}")
+
+    monkeypatch.setattr(cli, "TemporaryFile", refused)
+    monkeypatch.setattr(cf, "evaluate", lambda *_, **__: pytest.fail("measured"))
+    given = ("--model", folder / "model", "--data", folder / "rows.npz", "--do", "size=1", "--out", tmp_path / "x.md")
+    assert run("evaluate", *given) == 2
+    assert "Permission denied" in capsys.readouterr().err
 
 
 def test_fit_looks_at_its_output_before_it_trains(folder, tmp_path, monkeypatch):

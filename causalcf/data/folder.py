@@ -16,6 +16,7 @@ from torch import Tensor
 from causalcf.data.indexing import Index, positions
 from causalcf.data.photographs import as_tensor, coloured, is_text, name_digest, read_pixels
 from causalcf.graph import CausalGraph
+from causalcf.numbers import whole
 from causalcf.variables import Continuous, Discrete, Image
 
 Resize = Literal["never", "stretch", "crop", "pad"]
@@ -45,6 +46,7 @@ class Folder:
         missing: "refuse" raises where a cell of the graph is empty; "drop" leaves such rows out.
         resize: what to do with pictures of another size: "never" raises; "stretch" changes width and height apart;
             "crop" keeps the middle in the shape wanted; "pad" puts black beside what is narrow.
+        white: grey level that is white in pictures of 16 bits: 4095 where a scanner of 12 bits wrote them.
 
     Raises:
         FileNotFoundError: there is no table, or a picture is not there.
@@ -68,15 +70,18 @@ class Folder:
         where: Callable[[dict[str, Any]], bool] | None = None,
         missing: Missing = "refuse",
         resize: Resize = "never",
+        white: int = 65535,
     ) -> None:
         if missing not in get_args(Missing):
             raise ValueError(f"Folder: expected missing to be one of {', '.join(get_args(Missing))}, got {missing!r}")
         if resize not in get_args(Resize):
             raise ValueError(f"Folder: expected resize to be one of {', '.join(get_args(Resize))}, got {resize!r}")
         graph.require(*(columns or {}), *(read or {}))
+        whole("Folder", 1, white=white)
         cells, self.name, place = _cells(table)
         self.graph: CausalGraph = graph
         self.resize: Resize = resize
+        self.white = white
         self.folder = place if images is None else Path(images)
         wanted = {name: (columns or {}).get(name, name) for name in graph}
         for name, column in wanted.items():
@@ -155,7 +160,7 @@ class Folder:
     def _picture(self, name: str, file: str) -> Float[Tensor, "channel height width"]:
         image = self.graph[name]
         assert isinstance(image, Image)
-        pixels = read_pixels(self.folder / file, self.name)
+        pixels = read_pixels(self.folder / file, self.name, self.white)
         if image.channels not in (1, 3):
             raise ValueError(f"{name}: PNG and JPEG files have 1 or 3 channels, {name} is {image}")
         if image.channels == 1 and coloured(pixels):

@@ -157,13 +157,14 @@ class Album:
         return Album(self.images[index], self.ids[index], [self.names[row] for row in index.tolist()])
 
 
-def read_images(folder: str | Path, rows: int | None = None, channels: int | None = None) -> Album:
+def read_images(folder: str | Path, rows: int | None = None, channels: int | None = None, white: int = 65535) -> Album:
     """The PNG and JPEG files of a folder, in the order of their names.
 
     Args:
         folder: of the files; others in it are left alone, and so are folders.
         rows: how many, from the first on; by default all.
         channels: 1 or 3; by default 1 if no image has colours.
+        white: grey level that is white in images of 16 bits.
 
     Raises:
         FileNotFoundError: there is no such folder, or no image in it.
@@ -189,7 +190,7 @@ def read_images(folder: str | Path, rows: int | None = None, channels: int | Non
         if file.stem in names:
             raise ValueError(f"images: {names[file.stem].name} and {file.name} differ by their ending only; rename one")
         names[file.stem] = file
-    arrays = [read_pixels(file) for file in files]
+    arrays = [read_pixels(file, white=white) for file in files]
     for file, array in zip(files, arrays, strict=True):
         if array.shape[:2] != arrays[0].shape[:2]:
             high, wide, *_ = array.shape

@@ -182,3 +182,13 @@ def test_a_model_is_fitted_and_asked_on_a_folder(place):
     world = scm.observe(data[:4])
     assert torch.equal(world.do(sex="F")["sex"], torch.zeros(4, dtype=torch.int64))
     assert (world.do(sex="F")["age"] - world["age"]).tolist() == pytest.approx([0.0, -1.0, 0.0, -1.0], abs=0.2)
+
+
+def test_twelve_bits_in_sixteen_are_suspected_and_read_where_they_are_meant(place):
+    Picture.fromarray(np.full((6, 4), 2047, np.uint16)).save(place / "a one.png")
+    with pytest.warns(UserWarning, match=r"a one.png, a file of 16 bits, has grey levels up to 2047 only.*white=4095"):
+        dark = folder(place)[1]["scan"]
+    assert dark.max() < 0.04
+    assert folder(place, white=4095)[1]["scan"].max().item() == pytest.approx(2047 / 4095)
+    with pytest.raises(ValueError, match=r"a one.png has grey levels up to 2047, and white is to be 1000"):
+        folder(place, white=1000)[1]
