@@ -99,6 +99,8 @@ def decompose(world: World, action: Do, on: str) -> Effects:
         ValueError: an outcome that the intervention does not reach.
         TypeError: an outcome with classes, whose values have no difference.
     """
+    if not isinstance(world, World):
+        raise TypeError(f"decompose: expected a world, got {type(world).__name__}; write scm.observe(rows)")
     graph = world.scm.graph
     graph.require(on, *action)
     if on in action or on not in graph.descendants(tuple(action)):

@@ -76,7 +76,13 @@ class Effectiveness(Tally):
 
 
 def _read(name: str, oracle: Oracle, images: Tensor) -> Tensor:
-    return read(f"Effectiveness: the oracle of {name!r}", oracle, images)
+    found = read(f"Effectiveness: the oracle of {name!r}", oracle, images)
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f"Effectiveness: the oracle of {name!r} gave {type(found).__name__}, expected a tensor with one value per "
+            "row; write torch.as_tensor(...)"
+        )
+    return found
 
 
 def _error(name: str, read: Tensor, meant: Tensor) -> Tensor:

@@ -287,6 +287,7 @@ def evaluate(
         metrics = default_metrics(scm, test, oracles, node)
     elif oracles:
         metrics = [*metrics, Effectiveness(oracles, node_of(scm.graph, node))]
+    metrics = _listed(metrics)
     begin(metrics, scm.observe(table[:2], seed))
     seen: Counter[bytes] = Counter()
     ids: list[Tensor] = []
@@ -332,6 +333,18 @@ def known(ids: Sequence[Tensor]) -> Int[Tensor, " rows"]:
             "intervals, which take rows to be independent, are too narrow",
             stacklevel=3,
         )
+    return found
+
+
+def _listed(metrics: Any) -> list[Tally]:
+    """Metrics as a list, and a TypeError where they are something else."""
+    found = list(metrics) if isinstance(metrics, Iterable) else [metrics]
+    for metric in found:
+        if not isinstance(metric, Tally):
+            made = f"; write {metric.__name__}()" if isinstance(metric, type) else ""
+            raise TypeError(f"evaluate: expected metrics in a list, for example [Composition()], got {metric!r}{made}")
+    if not isinstance(metrics, Iterable):
+        raise TypeError(f"evaluate: expected metrics in a list; write metrics=[{type(metrics).__name__}(...)]")
     return found
 
 

@@ -44,6 +44,8 @@ def effects(effects: Effects, rows: int = 6) -> Figure:
     Example:
         `effects(decompose(world, do(thickness=shift(1.5)), on="image")).savefig("effects.png")`
     """
+    if not isinstance(effects, Effects):
+        raise TypeError(f"effects: expected what cf.decompose(...) returns, got {type(effects).__name__}")
     if rows < 1:
         raise ValueError(f"effects: expected rows >= 1, got {rows}")
     return _maps(effects, rows) if effects.factual.ndim == 4 else _strips(effects)

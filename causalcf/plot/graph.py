@@ -71,6 +71,9 @@ def graph(causal_graph: CausalGraph, ax: Axes | None = None, highlight: str | It
         ['digit', '10 classes']
     """
     emphasised = {highlight} if isinstance(highlight, str) else set(highlight)
+    if not isinstance(causal_graph, CausalGraph):
+        got = type(causal_graph).__name__
+        raise TypeError(f"graph: expected a CausalGraph, got {got}; of a model write plot.graph(scm.graph)")
     causal_graph.require(*emphasised)
     boxes = {name: _size(causal_graph, name) for name in causal_graph}
     layout = layered(causal_graph.to_networkx(), {name: box[1] for name, box in boxes.items()}, GAP, LANE, PORT)

@@ -320,3 +320,30 @@ class Beside(Leaking):
 
     def noise(self, units, key):
         return {"u": units.uniform(key, (1, 2, 2)).float() / 2}
+
+
+def asked(metrics):
+    return evaluate(make(), make_rows(), [do(a=1.0)], metrics)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: asked(Composition("x")), r"write metrics=\[Composition"),
+        (lambda: asked([Composition]), r"metrics in a list, .*; write Composition\(\)"),
+        (
+            lambda: asked([Effectiveness({"a": lambda x: x.mean((1, 2, 3)).numpy()})]),
+            "'a' gave ndarray, expected a tens",
+        ),
+        (lambda: cf.decompose(make_rows(), do(a=1.0), on="x"), r"expected a world, got dict; write scm\.observe"),
+        (lambda: cf.plot.graph(make()), r"expected a CausalGraph, got SCM; .* plot\.graph\(scm\.graph\)"),
+        (lambda: cf.plot.effects(make().observe(make_rows())), r"effects: expected what cf\.decompose\(...\) returns"),
+        (
+            lambda: cf.testing.assert_effectiveness(make(), make_rows(), "a", shift(1.0)),
+            "a: expected the value that it",
+        ),
+    ],
+)
+def test_what_is_something_else_is_said_to_be(ask, message):
+    with pytest.raises(TypeError, match=message):
+        ask()
