@@ -129,8 +129,8 @@ class Generator:
         """Raise if it cannot be told any class."""
         if self.conditions is None:
             raise ValueError(
-                "this generator cannot be told a class; give it conditions=, or use an explainer that needs none; for a "
-                "model of ours name the parent that is the class, label= or --parent"
+                "this generator cannot be told a class; give it conditions=, or use an explainer that needs none; "
+                "for a model of ours name the parent that is the class, label= or --parent"
             )
 
     @torch.no_grad()
