@@ -103,6 +103,18 @@ def test_labels_lie_within_their_boxes(name):
         assert max(extent.y0, extent.y1) < box.y1
 
 
+def test_details_name_classes_where_there_is_room():
+    story = CausalGraph(
+        "side, marker, finding -> image",
+        side=Binary(names=("right", "left")),
+        marker=Categorical(names=("none", "circle", "triangle")),
+        finding=Categorical(names=("architectural distortion", "calcification", "mass")),
+        image=Image(1, 8, 8),
+    )
+    texts = {text.get_text() for text in graph(story).axes[0].texts}
+    assert {"right, left", "none, circle, triangle", "3 classes"} <= texts
+
+
 def test_details_tell_support_and_unit_and_the_legend_names_the_types():
     texts = {text.get_text() for name in ("digits", "lonely") for text in graph(GRAPHS[name]).axes[0].texts}
     assert {"≥ 0 px", "0 to 255", "10 classes", "1 × 28 × 28", "real", "≤ 3.5", "in mm"} <= texts
