@@ -27,7 +27,7 @@ from causalcf.metrics.explanation_sets import (
 from causalcf.metrics.report import Report
 from causalcf.networks.classifier import Predictor
 from causalcf.training.predictors import load_predictor
-from experiments.explain.data import Faces
+from experiments.explain.data import Faces, Split
 from experiments.explain.families import FAMILIES, Options
 from experiments.explain.latents import load
 from experiments.explain.methods import METHODS, Kit, family_of
@@ -67,6 +67,7 @@ class Bench(Asked):
         named: the attributes, in the order in which the oracle gives them.
         correlation: of each of them with the query, among training rows.
         chosen: options of families of methods, as `tune` chose them.
+        split: of the rows.
     """
 
     faces: Faces
@@ -75,6 +76,7 @@ class Bench(Asked):
     named: tuple[str, ...]
     correlation: Tensor
     chosen: Mapping[str, Options]
+    split: Split = field(default="test", kw_only=True)
 
     @property
     def query(self) -> int:
@@ -99,7 +101,7 @@ class Bench(Asked):
 
     def truth(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """The pixels that the query owns in the first rows, and what these would have been, where that is known."""
-        data, part = ToyFaces("test"), {name: values[: len(target)] for name, values in self.rows.items()}
+        data, part = ToyFaces(self.split), {name: values[: len(target)] for name, values in self.rows.items()}
         action = cf.do(**{self.faces.query: target})
         return data.owns(part, self.faces.query), data.true_counterfactual(part, action)["image"]
 
@@ -215,8 +217,16 @@ def current(content: Mapping[str, Any], family: str, weights: Mapping[bool, str]
     return now.items() <= content.get(family, {}).items()
 
 
-def prepared(faces: Faces, models: Path, rows: dict[str, Tensor], chosen: Mapping[str, Options] | None = None) -> Bench:
-    """What all methods share, from the folders that `train` wrote."""
+def prepared(faces: Faces, models: Path, split: Split, rows: int, chosen: Mapping[str, Options] | None = None) -> Bench:
+    """What all methods share, from the folders that `train` wrote.
+
+    Args:
+        faces: the data set.
+        models: folder of these folders.
+        split: of the rows that are explained.
+        rows: the first of them.
+        chosen: options of families.
+    """
     readers = {name: load_predictor(models / f"{faces.name}-readers" / name) for name in READERS}
     for reader in readers.values():
         reader.requires_grad_(False)
@@ -228,7 +238,7 @@ def prepared(faces: Faces, models: Path, rows: dict[str, Tensor], chosen: Mappin
     with torch.no_grad():
         features = readers["attributes"].features(faces.split("val", BASIS)["image"])
     return Bench(
-        rows,
+        faces.split(split, rows),
         Kit(readers["classifier"], readers["surrogate"]),
         drawing,
         readers["judge"],
@@ -238,4 +248,5 @@ def prepared(faces: Faces, models: Path, rows: dict[str, Tensor], chosen: Mappin
         tuple(labels),
         attribute_correlations(torch.stack(list(labels.values()), 1).float(), list(labels).index(faces.query)),
         {} if chosen is None else chosen,
+        split=split,
     )

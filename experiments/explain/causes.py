@@ -3,16 +3,16 @@
     python -m experiments.explain.causes
 
 The effects are those of the model that the faces are drawn by. Explanations are the smallest redrawings that flip the
-classifier, which need no generator, and those of an explainer with one: a folder in `runs`, or "gaussian".
+classifier, which need no generator, and those of an explainer with one: a folder in `runs`, or "gaussian". What was
+asked otherwise is measured again; `--cases '[]'` only writes the table of what is measured.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import platform
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,15 @@ import causalcf as cf
 from causalcf.data import ToyFaces
 from causalcf.explain import changes
 from causalcf.explain.repairs import accuracy
+from causalcf.metrics.tally import estimate
 from causalcf.networks.classifier import Classifier
 from causalcf.training.predictors import load_predictor, save_predictor
 from causalcf.training.steps import derived_seed
+from experiments.asked import answered, digest
 from experiments.explain.data import Held
 from experiments.explain.gaussian import gaussian
 from experiments.explain.readers import fit_reader
-from experiments.explain.repair import asked, chosen, loaded
+from experiments.explain.repair import asked, chosen, generator_folders, loaded
 from experiments.explain.shortcuts import LABEL, kept
 from experiments.explain.truth import scored, smallest, smiles, true_scm
 
@@ -43,8 +45,8 @@ WIDTHS = (8, 16, 32, 64)
 
 def summary(values: Tensor) -> dict[str, float]:
     """Mean of one number per row, and half the width of its 95 % interval."""
-    values = values.double()
-    return {"mean": values.mean().item(), "half_width": 1.96 * values.std().item() / math.sqrt(len(values))}
+    found = estimate(values)
+    return {"mean": found.mean, "half_width": found.half_width}
 
 
 def effects(scm: cf.SCM, rows: dict[str, Tensor]) -> dict[str, Any]:
@@ -100,16 +102,66 @@ def explained(
         distilled: as for `measured`.
         method: a class of `causalcf.explain`.
     """
-    if which == "gaussian":
-        generator = gaussian(kept(ToyFaces("train", rows=2000, shortcut=data.shortcut))[:]["image"])
+    if folders := generator_folders(which, runs):
+        generator = loaded(*folders)
     else:
-        generator = loaded(which if Path(which).is_dir() else runs / which)
+        generator = gaussian(kept(ToyFaces("train", rows=2000, shortcut=data.shortcut))[:]["image"])
     lead = asked(classifier, learned(), distilled, 0) if distilled else classifier
     how = getattr(cf.explain, method)(**chosen(method, distilled))
     explanation = how.explain(lead, generator, rows["image"], ids=rows["id"])
     found = changes(explanation, data.oracles()).to_dict() if explanation.flipped.any() else None
     named = f"{Path(which).name}{', distilled' if distilled else ''}"
     return {"generator": named, "explainer": explanation.about, "changes": found}
+
+
+def tied(case: str, seed: int) -> dict[str, Any]:
+    """How the smile is tied to something else, as options of the data set."""
+    shortcut, strength = CASES[case]
+    return {"shortcut": shortcut, "target": LABEL, "strength": strength, "seed": seed}
+
+
+@lru_cache(maxsize=1)
+def learned(case: str, train: int, seed: int) -> Held:
+    """The rows that a classifier learns from."""
+    return kept(ToyFaces("train", rows=train, **tied(case, seed)))
+
+
+def fitted(case: str, train: int, steps: int, runs: Path, seed: int) -> Path:
+    """The folder of a classifier, which is trained if it is not there.
+
+    Args:
+        case: its name in `CASES`.
+        train: training rows.
+        steps: of the training.
+        runs: folder of models.
+        seed: of data and weights.
+    """
+    folder = runs / f"causes-{case}-{derived_seed(CASES[case][1], train, steps, seed) % 10**6}"
+    if not folder.is_dir():
+        rows = learned(case, train, seed)
+        save_predictor(fit_reader(rows, [LABEL], widths=WIDTHS, steps=steps, seed=seed), folder)
+    return folder
+
+
+def identity(
+    case: str,
+    rows: int,
+    steps: int,
+    generator: str | None,
+    explain: int,
+    runs: Path,
+    seed: int,
+    train: int,
+    distilled: int = 0,
+    explainer: str = "MaskDiME",
+) -> str:
+    """The digest of all that decides what `measured` says of these arguments, which are its own."""
+    folders, explaining = [fitted(case, train, steps, runs, seed)], None
+    if generator is not None:
+        options = getattr(cf.explain, explainer)(**chosen(explainer, distilled)).options()
+        explaining = [Path(generator).name, explain, distilled, explainer, options]
+        folders += generator_folders(generator, runs)
+    return digest(folders, [case, tied(case, seed), rows, train, steps, explaining], files="*")
 
 
 def measured(
@@ -139,18 +191,9 @@ def measured(
         explainer: a class of `causalcf.explain`.
     """
     shortcut, strength = CASES[case]
-    tied = {"shortcut": shortcut, "target": LABEL, "strength": strength, "seed": seed}
-    folder = runs / f"causes-{case}-{derived_seed(strength, train, steps, seed) % 10**6}"
-
-    @cache
-    def learned() -> Held:
-        return kept(ToyFaces("train", rows=train, **tied))
-
-    if not folder.is_dir():
-        save_predictor(fit_reader(learned(), [LABEL], widths=WIDTHS, steps=steps, seed=seed), folder)
-    classifier = load_predictor(folder)
+    classifier = load_predictor(fitted(case, train, steps, runs, seed))
     assert isinstance(classifier, Classifier)
-    data, score = ToyFaces("test", rows=rows, **tied), smiles(classifier)
+    data, score = ToyFaces("test", rows=rows, **tied(case, seed)), smiles(classifier)
     scm = true_scm(data, score)
     seen = scored(data[:], scm)
     found = smallest(data, seen, score)
@@ -169,7 +212,9 @@ def measured(
         "smallest": {"found": int(found.found.sum()), "share": shares},
         "explained": None
         if generator is None
-        else explained(data, few, classifier, generator, runs, learned, distilled, explainer),
+        else explained(
+            data, few, classifier, generator, runs, lambda: learned(case, train, seed), distilled, explainer
+        ),
     }
 
 
@@ -220,7 +265,7 @@ def main(
     out: Path = Path("experiments/explain/results/causes"),
     seed: int = 0,
 ) -> None:
-    """Write one JSON file per classifier, and `table.md`.
+    """Write one JSON file per classifier that was not asked in this way before, and `table.md` of all files.
 
     Args:
         cases: names of classifiers: fair, marker, hat.
@@ -240,9 +285,10 @@ def main(
         asking = [explainer] * (explainer != "MaskDiME") + ["distilled"] * bool(distilled)
         which = "drawn" if generator is None else "-".join([Path(generator).name, *asking])
         path = out / f"{case}-{which}-{seed}.json"
-        if path.exists():
+        given = (case, rows, steps, generator, explain, runs, seed, train, distilled, explainer)
+        if answered(path, print_of := identity(*given)):
             continue
-        content = measured(case, rows, steps, generator, explain, runs, seed, train, distilled, explainer)
+        content = {"asked": print_of, **measured(*given)}
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         path.write_text(json.dumps({**content, "seed": seed, "machine": machine}, indent=1) + "\n")
         print(path.stem, flush=True)

@@ -6,13 +6,15 @@ The explained classifier and the generator are those that ship; students and the
 `runs/digits-readers`. The handwriting of MorphoDigits is drawn with a known thickness, intensity and slant, which are
 measured on the images: none of them is what makes a 3 an 8, so an explanation should leave them alone. What the
 generator is told of a row beside the digit is measured on its factual image too. Options are chosen on validation rows
-as in `tune.py`. Writes `results/digits`; killed and started again, it goes on.
+as in `tune.py`. Writes `results/digits`; killed and started again, it goes on. Tables and pictures are of all methods
+that were measured with the weights and options of now, whichever of them `--only` names.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -190,10 +192,16 @@ def main(
     if unknown := set(only or ()) - set(names):
         raise SystemExit(f"--only: expected some of {', '.join(names)}, got {', '.join(sorted(unknown))}")
     val, bench, current = prepared("val", tried, readers), prepared("test", rows, readers), {}
-    for name in names if only is None else only:
-        options = _tuned(name, val, out / FILE, {"weights": weights, "grid": family(name).digest(), "rows": tried})
+    for name in names:
+        about, asked = {"weights": weights, "grid": family(name).digest(), "rows": tried}, only is None or name in only
+        if (options := _held(name, out / FILE, about)) is None:
+            if not asked:
+                continue
+            options = _tuned(name, val, out / FILE, about)
         how, path = explainer(name, bench.kit, {name: options}), out / f"{slug(name)}.json"
         current[name] = identity(name, how, weights, "test")
+        if not asked:
+            continue
         count = slowest if name in SLOWEST else rows
         wanted = {"rows": min(count, len(bench.rows["id"])), "again": 0, "prefixes": []}
         if path.exists() and covers(json.loads(path.read_text()), current[name], wanted):
@@ -203,9 +211,22 @@ def main(
         content = {"about": current[name], "asked": wanted, "folder": folder, "machine": machine()}
         write_text(path, json.dumps(content | measured(bench, found, spent, name)) + "\n")
         print(f"{name}: {found}", flush=True)
-    done = load(out) if only is not None else load(out, current)
+    write(out, kept, current)
+
+
+def write(out: Path, kept: Path, current: Mapping[str, Mapping[str, Any]]) -> None:
+    """`table.md` and `grid.png` of what is measured.
+
+    Args:
+        out: where they go, and where the JSON files are.
+        kept: folder of the explanations.
+        current: method -> what decides its explanations now; files that tell of others are left out.
+    """
+    done = load(out, current)
     text = ["# Digits taken for each other", "", *table(done), "", "# Our own, against every published row", ""]
     text += [line for line in contest(done, COMPARED) if not line.endswith(": not measured")]
+    if stale := [name for name in load(out) if name not in done]:
+        text += ["", f"Measured with other weights or options, and left out: {', '.join(stale)}."]
     write_text(out / "table.md", "\n".join(text) + "\n")
     if (figure := grid(done, kept)) is not None:
         figure.savefig(out / "grid.png", dpi=120)
@@ -217,11 +238,14 @@ def family(name: str) -> Family:
     return Family({**found.given, **SQUARES.get(kind, {})}, OWN if kind == "Agreed" else found.grid)
 
 
+def _held(name: str, path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
+    """The options of a family, if they were chosen with the same weights, grid and rows."""
+    content = chosen_before(path).get(name, {})
+    return content["options"] if about.items() <= content.items() else None
+
+
 def _tuned(name: str, val: Digits, path: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """The options of a family, by the rule of `tune.py`; what was chosen with the same weights, grid and rows stays."""
-    content = chosen_before(path)
-    if about.items() <= content.get(name, {}).items():
-        return content[name]["options"]
+    """The options of a family, chosen by the rule of `tune.py`, and written."""
     given, candidates = family(name).given, family(name).candidates()
     tried = [tried_out(name, {**given, **options}, val) for options in candidates]
     best = chosen(tried, len(val.rows["id"]))

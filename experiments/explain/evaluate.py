@@ -136,7 +136,7 @@ def main(
     if left := [name for name in METHODS if name not in able]:
         print(f"without --only '[latent]' of experiments.explain.train, not measured: {', '.join(left)}", flush=True)
     chosen = selected(place / "options.json", data, weights, asked)
-    bench = prepared(faces, models, faces.split(split, rows), chosen)
+    bench = prepared(faces, models, split, rows, chosen)
     counts = {"all": len(bench.rows["id"])}
     counts |= {"few": min(few, counts["all"])}
     counts |= {"slowest": min(slowest, counts["few"])}

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from causalcf.metrics.explanation_sets import jackknife
-from causalcf.metrics.tally import estimate
+from causalcf.metrics.tally import Estimate, estimate
 from experiments.explain.methods import METHODS, slug
+from experiments.paired import sure
 
 TRUTH = "the truth"  # measured like a method
 ALL, FLIPPED = "all rows", "flipped rows"
@@ -137,7 +138,6 @@ class Difference:
 def difference(first: Result, second: Result, column: str) -> Difference:
     """How two methods differ in a column, row by row; of rows where one has no value, neither counts.
 
-    Where rows are 0 or 1, chance is judged by the exact sign test, as an interval of few discordant rows is too narrow.
     What is only said of rows together is judged by a jackknife over the same tenths of both.
     """
     count, sign = min(first.rows, second.rows), -1.0 if column in LOWER else 1.0
@@ -148,11 +148,7 @@ def difference(first: Result, second: Result, column: str) -> Difference:
     if not each:
         return Difference(math.nan, math.nan, 0, False)
     found = estimate(torch.tensor(each, dtype=torch.float64))
-    if set(each) <= {-1.0, 0.0, 1.0}:
-        sure = sign_test(each.count(1.0), each.count(-1.0)) < 0.05
-    else:
-        sure = found.n >= FEWEST and abs(found.mean) > found.half_width
-    return Difference(found.mean, found.half_width, found.n, sure)
+    return Difference(found.mean, found.half_width, found.n, sure(each, FEWEST))
 
 
 def _of_sets(first: Result, second: Result, column: str, count: int, sign: float) -> Difference:
@@ -162,20 +158,9 @@ def _of_sets(first: Result, second: Result, column: str, count: int, sign: float
     if math.isnan(one.mean - other.mean) or None in lists or not (one.enough and other.enough):
         return Difference(sign * (one.mean - other.mean), math.nan, n, False)
     without = [math.nan if None in pair else pair[0] - pair[1] for pair in zip(*lists, strict=True)]
-    half = 1.96 * jackknife(without)
+    error, count = jackknife(without), len(without)
+    half = Estimate(count, 0.0, error * math.sqrt(count)).half_width  # as if they were as many rows with that error
     return Difference(sign * (one.mean - other.mean), half, n, abs(one.mean - other.mean) > half)
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """The probability of so uneven a division or more, if wins and losses were equally likely.
-
-    Example:
-        >>> sign_test(6, 0), sign_test(5, 0)
-        (0.03125, 0.0625)
-    """
-    count = wins + losses
-    tail = sum(math.comb(count, k) for k in range(min(wins, losses) + 1)) / 2**count
-    return min(1.0, 2 * tail)
 
 
 def load(place: Path, current: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Result]:

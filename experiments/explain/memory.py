@@ -21,7 +21,7 @@ def growth(name: str, data: str, models: Path, chosen: Mapping[str, Options], th
     """MB by which explaining a few rows at once exceeds what this process held, after it has explained another."""
     torch.set_num_threads(threads)
     faces = Faces(data)
-    bench = prepared(faces, models, faces.split("val", ROWS + 1), chosen)
+    bench = prepared(faces, models, "val", ROWS + 1, chosen)
     method, how = METHODS[name], explainer(name, bench.kit, chosen, ROWS)
     how.scales = how.scales[:1]
     asked = method.asked(bench.kit), bench.drawing[method.latent]

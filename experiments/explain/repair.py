@@ -5,9 +5,10 @@
     CAUSALCF_DATA=folder python -m experiments.explain.repair --part celeba
 
 `generator` trains the model of faces with and without a marker, `runs/toyfaces-marker-spatial`; killed and started
-again, it goes on. The others write one JSON file per shortcut and strength, and `table.md`. `--generator gaussian` does
-without a trained network, by a Gaussian model of the biased images themselves; `--distilled 300` lets the gradients of
-a smooth student of the classifier lead, distilled anew in each round.
+again, it goes on. The others write one JSON file per shortcut and strength, and `table.md`; what was asked otherwise is
+measured again, and `--shortcuts '[]'` only writes the table of what is measured. `--generator gaussian` does without a
+trained network, by a Gaussian model of the biased images themselves; `--distilled 300` lets the gradients of a smooth
+student of the classifier lead, distilled anew in each round.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,13 +29,14 @@ from causalcf.explain.explainer import Explainer
 from causalcf.explain.generators import from_scm
 from causalcf.explain.repairs import accuracy
 from causalcf.training.repair import repaired
+from experiments.asked import answered, digest
 from experiments.explain.data import Held
 from experiments.explain.gaussian import gaussian
 from experiments.explain.known import Known
 from experiments.explain.models import Halved, model
 from experiments.explain.readers import fit_reader, student
 from experiments.explain.repaired import write
-from experiments.explain.shortcuts import LABEL, Biased, drawn, kept, photographs
+from experiments.explain.shortcuts import LABEL, Biased, drawn, judges, kept, photographs
 
 GENERATORS = {"toyfaces": "toyfaces-marker-spatial", "celeba": "celeba-spatial"}
 SHORTCUTS = {"toyfaces": ("marker", "hat"), "celeba": ("male",)}
@@ -45,6 +48,7 @@ LED: dict[str, dict[str, Any]] = {
 }
 ROWS, STEPS = 4000, {"toyfaces": 200, "celeba": 800}  # that it learns, and how long
 TRUTH = "truth"  # instead of an explainer
+GAUSSIAN = "gaussian"  # instead of a trained generator
 SEEN = 0.5  # how closely the marker follows the smile where the generator learns it
 
 
@@ -58,6 +62,16 @@ def train(out: Path, rows: int, steps: int | None, seed: int) -> None:
     scm = model(seen.graph, steps)
     scm.fit(seen, ToyFaces("val", rows=200, **tied)[:], folder=target.with_name(target.name + "-fit"), seed=seed)
     scm.save(target, overwrite=True, half=True)
+
+
+def generator_folders(which: str, runs: Path) -> list[Path]:
+    """The folder of a generator, as a list; an empty one of the Gaussian model, which has none.
+
+    Args:
+        which: a folder, its name in `runs`, or "gaussian".
+        runs: folder of models.
+    """
+    return [] if which == GAUSSIAN else [Path(which) if Path(which).is_dir() else runs / which]
 
 
 def loaded(folder: str | Path) -> Generator:
@@ -83,6 +97,13 @@ def asked(network: torch.nn.Module, rows: Held, distilled: int, seed: int) -> An
 def chosen(explainer: str, distilled: int) -> dict[str, Any]:
     """The options of an explainer."""
     return (LED if distilled else OPTIONS).get(explainer, {})
+
+
+def known(biased: Biased) -> Explainer:
+    """An explainer that answers with the other value of the shortcut."""
+    if (images := biased.exchanged) is None:
+        raise SystemExit(f"--explainer {TRUTH}: nobody knows how photographs would look with another shortcut")
+    return Known(lambda ids, _: images(ids))
 
 
 def measure(
@@ -209,38 +230,36 @@ def main(
         train(runs, 10_000 if rows is None else rows, steps, seed)
         return
     out.mkdir(parents=True, exist_ok=True)
-    for shortcut in SHORTCUTS[part] if shortcuts is None else shortcuts:
-        for strength in strengths:
-            which = generator or GENERATORS[part]
-            path = out / f"{part}-{shortcut}-{strength:g}-{Path(which).name}-{explainer}"
-            ending = f"{rounds}-{seed}{'' if share == 0.5 else f'-{share:g}'}.json"
-            path = path.with_name(f"{path.name}{'-distilled' if distilled else ''}-{ending}")
-            if path.exists():
-                continue
-            many = ROWS if rows is None else rows
-            if part == "toyfaces":
-                biased = drawn(shortcut, strength, many, tested, seed)
-            else:
-                biased = photographs(shortcut, strength, many, tested, seed, runs)
-            if which == "gaussian":
-                draws = gaussian(biased.train[:2000]["image"])
-            else:
-                draws = loaded(which if Path(which).is_dir() else runs / which)
-            if explainer == TRUTH:
-                if biased.exchanged is None:
-                    raise SystemExit(f"--explainer {TRUTH}: nobody knows how {part} would look with another {shortcut}")
-                how: Explainer = Known(lambda ids, _, images=biased.exchanged: images(ids))
-            else:
-                given = chosen(explainer, distilled) if options is None else options
-                how = getattr(cf.explain, explainer)(seed=seed, **given)
-            long = steps or STEPS[part]
-            given = {"rounds": rounds, "count": count, "steps": long, "tuning": tuning or long, "share": share}
-            content = measure(biased, draws, how, **given, distilled=distilled, seed=seed)
-            named = {"data": part, "shortcut": shortcut, "strength": strength, "generator": Path(which).name}
-            machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-            path.write_text(json.dumps({**named, "seed": seed, "machine": machine, **content}, indent=1) + "\n")
-            print(path.stem, f"gain {content['gain']:.3f}", flush=True)
-            write(out)
+    which, many, long = generator or GENERATORS[part], ROWS if rows is None else rows, steps or STEPS[part]
+    folders, how = generator_folders(which, runs), None
+    weights = [*folders, *(judges(runs) if part == "celeba" else ())]
+    if explainer != TRUTH:
+        how = getattr(cf.explain, explainer)(
+            seed=seed, **(chosen(explainer, distilled) if options is None else options)
+        )
+    given = {"rounds": rounds, "count": count, "steps": long, "tuning": tuning or long, "share": share}
+    given |= {"distilled": distilled, "seed": seed}
+    for shortcut, strength in product(SHORTCUTS[part] if shortcuts is None else shortcuts, strengths):
+        path = out / f"{part}-{shortcut}-{strength:g}-{Path(which).name}-{explainer}"
+        ending = f"{rounds}-{seed}{'' if share == 0.5 else f'-{share:g}'}.json"
+        path = path.with_name(f"{path.name}{'-distilled' if distilled else ''}-{ending}")
+        named = {"data": part, "shortcut": shortcut, "strength": strength, "generator": Path(which).name}
+        own = [explainer, None if how is None else how.options()]
+        print_of = digest(weights, [named, given, own, many, tested], files="*")
+        if answered(path, print_of):
+            continue
+        if part == "toyfaces":
+            biased = drawn(shortcut, strength, many, tested, seed)
+        else:
+            biased = photographs(shortcut, strength, many, tested, seed, runs)
+        draws = loaded(*folders) if folders else gaussian(biased.train[:2000]["image"])
+        content = measure(biased, draws, known(biased) if how is None else how, **given)
+        machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        about = {**named, "asked": print_of, "seed": seed, "machine": machine}
+        path.write_text(json.dumps({**about, **content}, indent=1) + "\n")
+        print(path.stem, f"gain {content['gain']:.3f}", flush=True)
+        write(out)
+    write(out)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,11 @@ def drawn(shortcut: str, strength: float, rows: int, tested: int, seed: int) -> 
     )
 
 
+def judges(runs: Path) -> tuple[Path, Path]:
+    """The folders of who stands in for the teacher, and for exact readers, of photographs."""
+    return runs / "celeba-readers" / "independent", runs / "celeba-readers" / "attributes"
+
+
 def photographs(shortcut: str, strength: float, rows: int, tested: int, seed: int, runs: Path) -> Biased:
     """CelebA, of which rows are left out until the label is the opposite of an attribute as often as is asked.
 
@@ -100,8 +105,7 @@ def photographs(shortcut: str, strength: float, rows: int, tested: int, seed: in
         seed: of the choice.
         runs: folder of the readers.
     """
-    own, names = load_predictor(runs / "celeba-readers" / "independent"), []
-    attributes = load_predictor(runs / "celeba-readers" / "attributes")
+    own, attributes = map(load_predictor, judges(runs))
     assert isinstance(own, Classifier) and isinstance(attributes, Classifier)
     train, val, test = (photographed(split, 10_000) for split in ("train", "val", "test"))
     names = train.attributes

@@ -54,7 +54,7 @@ def main(
     if unknown := set(only or ()) - FAMILIES.keys():
         raise SystemExit(f"--only: expected names of FAMILIES, got {', '.join(sorted(unknown))}")
     weights, path = digests(data, models), place / FILE
-    bench = prepared(faces, models, faces.split("val", rows))
+    bench = prepared(faces, models, "val", rows)
     for name, family in FAMILIES.items():
         if METHODS[name].latent not in weights:
             print(f"{name}: not chosen, without --only '[latent]' of experiments.explain.train", flush=True)

@@ -26,8 +26,9 @@ from causalcf.metrics import (
     Tally,
 )
 from causalcf.pretrained import ROOT
+from experiments.asked import digest
 from experiments.morphodigits.evaluate import plan
-from experiments.morphomnist.evaluate import digest, evaluations, kept
+from experiments.morphomnist.evaluate import evaluations, kept
 from experiments.morphomnist.measured import slug
 
 PLAIN: dict[str, Any] = {"solver": "2m", "steps": 24, "replay": False}
@@ -97,23 +98,29 @@ def main(
         seed: of what abduction leaves to chance.
     """
     out.mkdir(parents=True, exist_ok=True)
-    data = MorphoDigits("test", rows=rows)
+    data, cycled = MorphoDigits("test", rows=rows), min(back, rows)
     for way in WAYS if only is None else only:
         path, scm = out / f"{slug(way)}.json", asked(way)
         print_of = digest([ROOT / f"morphodigits-{WAYS[way][0]}"], [way, scm.mechanism("image").config(), seed])
-        if path.exists() and kept(json.loads(path.read_text()), print_of, rows):
+        if path.exists() and kept(stored(path), print_of, rows, cycled):
             continue
         metrics: list[Tally] = [Composition(cycles=(1,)), NoiseMoments(["image"]), Effectiveness(oracles())]
         metrics += [CounterfactualError(data), Identity()]
         with torch.no_grad():
             cost = evaluations(scm, data[:4], cf.do(thickness=3.0))
             report = cf.evaluate(scm, data[:rows], plan(), metrics, batch=batch, seed=seed)
-            again = cf.evaluate(scm, data[:back], plan(), [Reversibility()], batch=batch, seed=seed)
-        about = {"way": way, "asked": print_of, "evaluations": cost, "back": back}
+            again = cf.evaluate(scm, data[:cycled], plan(), [Reversibility()], batch=batch, seed=seed)
+        about = {"way": way, "asked": print_of, "evaluations": cost, "cycled": cycled}
         lines = [*report.to_dict()["lines"], *again.to_dict()["lines"]]
         path.write_text(json.dumps({**about, **report.to_dict(), "lines": lines}, indent=1) + "\n")
         print(way, flush=True)
     out.with_suffix(".md").write_text(table(out))
+
+
+def stored(path: Path) -> dict[str, Any]:
+    """What was measured; the first files call the rows that went through reversibility `back`."""
+    content = json.loads(path.read_text())
+    return {"cycled": content.get("back", 0), **content}
 
 
 def table(out: Path) -> str:

@@ -89,9 +89,9 @@ def at(omega: float) -> str:
 
 
 def verdict(first: Value, second: Value, lower: bool = True) -> str:
-    """Whether the first is better than the second by more than the interval of the difference, row by row."""
+    """Whether the first is better than the second by more than chance, row by row."""
     difference = first.less(second)
-    if not abs(difference.mean) > difference.half:
+    if not difference.sure:
         return "undecided"
     return "held" if (difference.mean < 0) == lower else "not held"
 

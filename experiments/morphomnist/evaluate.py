@@ -7,11 +7,10 @@ table, the claims, the curves and the pictures of all that is measured. The inte
 once and stored beside: thickness and intensity from the training columns, the digit from the nine others.
 """
 
-import hashlib
 import json
 import math
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from causalcf.metrics import (
 from causalcf.networks.classifier import Classifier
 from causalcf.training.predictors import load_predictor
 from causalcf.units import Units
+from experiments.asked import digest
 from experiments.benchmarks.evaluations import Asked
 from experiments.morphomnist.claims import stated
 from experiments.morphomnist.measured import COLUMNS, slug
@@ -106,17 +106,10 @@ def options(mechanism: cf.Mechanism) -> dict[str, Any]:
     return found
 
 
-def digest(folders: Iterable[Path], about: object) -> str:
-    """Of the weights in some folders, and of what else decides the numbers."""
-    found = hashlib.sha256(json.dumps(about, default=str).encode())
-    for path in sorted(path for place in folders for path in place.rglob("*.safetensors")):
-        found.update(path.read_bytes())
-    return found.hexdigest()[:16]
-
-
 def kept(measured: Mapping[str, Any], asked: str, rows: int, cycled: int) -> bool:
     """Whether what was measured was asked in this way, on at least as many rows, and through cycles."""
-    return measured["asked"] == asked and measured["about"]["rows"] >= rows and measured["cycled"] >= cycled
+    enough = measured["about"]["rows"] >= rows and measured.get("cycled", 0) >= cycled
+    return measured["asked"] == asked and enough
 
 
 class Known:

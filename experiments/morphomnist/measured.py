@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from causalcf.metrics.tally import estimate
 from experiments.morphomnist.methods import METHODS
+from experiments.paired import half_of, sure
 
 Place = tuple[str, str, str]  # metric, action, variable
 FULL = {"t": "thickness", "i": "intensity", "d": "digit"}
@@ -82,6 +85,11 @@ class Value:
         """Of the first rows alone, where they are kept."""
         return of_rows(self.rows[:count]) if len(self.rows) >= count > 1 else self
 
+    @property
+    def sure(self) -> bool:
+        """Whether a difference is other than 0 by more than chance: row by row, where its rows are known."""
+        return sure(self.rows) if self.rows else abs(self.mean) > self.half
+
     def size(self) -> Value:
         """Of a bias, whatever its sign."""
         sign = -1.0 if self.mean < 0 else 1.0
@@ -93,9 +101,8 @@ class Value:
 
 def of_rows(values: Sequence[float]) -> Value:
     """The mean of some rows; those that do not count are NaN."""
-    counted = [value for value in values if not math.isnan(value)]
-    half = 1.959964 * statistics.stdev(counted) / math.sqrt(len(counted))
-    return Value(statistics.mean(counted), half, math.nan, tuple(values))
+    found = estimate(torch.tensor(values, dtype=torch.float64))
+    return Value(found.mean, found.half_width, math.nan, tuple(values))
 
 
 class Result:
@@ -112,10 +119,8 @@ class Result:
             return Value(math.nan, math.nan)
         reference = line["reference"]
         values = tuple(math.nan if value is None else value for value in line.get("values", ()))
-        half = line["estimate"]["half_width"]
-        held = reference["mean"] if reference else None
-        mean, half, held = line["estimate"]["mean"], *(math.nan if one is None else one for one in (half, held))
-        return Value(mean, half, held, values)
+        held = math.nan if not reference or reference["mean"] is None else reference["mean"]
+        return Value(line["estimate"]["mean"], half_of(line["estimate"]), held, values)
 
     @property
     def spread(self) -> float:

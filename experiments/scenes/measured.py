@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from causalcf.metrics.tally import Estimate
+from experiments.paired import half_of
 from experiments.scenes.scene import Scene
 
 TRUTH = "error against the truth"
@@ -42,8 +44,8 @@ def of_rows(rows: Sequence[float]) -> Value:
     """The mean of some rows."""
     if not rows:
         return Value(math.nan)
-    half = 1.959964 * statistics.stdev(rows) / math.sqrt(len(rows)) if len(rows) > 1 else math.nan
-    return Value(statistics.mean(rows), half, tuple(rows))
+    found = Estimate(len(rows), statistics.mean(rows), statistics.stdev(rows) if len(rows) > 1 else math.nan)
+    return Value(found.mean, found.half_width, tuple(rows))
 
 
 def combined(values: Sequence[Value], weights: Sequence[float]) -> Value:
@@ -87,10 +89,7 @@ class Result:
         found = None if line is None else line["reference"] if reference else line["estimate"]
         if line is None or found is None or found["mean"] is None:
             return Value(math.nan)
-        half = found.get("half_width")
-        return Value(
-            found["mean"], math.nan if half is None else half, () if reference else tuple(line.get("values", ()))
-        )
+        return Value(found["mean"], half_of(found), () if reference else tuple(line.get("values", ())))
 
     def nothing(self, part: str, action: str) -> float:
         """The error of doing nothing."""

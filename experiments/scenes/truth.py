@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 import causalcf as cf
 from causalcf.metrics import Tally
 from causalcf.metrics.realism import frechet
-from causalcf.metrics.tally import Label, distance
+from causalcf.metrics.tally import Label, distance, estimate
 from causalcf.units import Units
 from causalcf.world import World
 from experiments.scenes.judge import Judge
@@ -120,10 +121,11 @@ def stored(image: Tensor) -> Tensor:
 
 def line(metric: str, action: str, values: Tensor) -> dict[str, Any]:
     """As those of a report."""
-    n, mean, sd = len(values), values.mean().item(), values.std().item() if len(values) > 1 else 0.0
+    found = estimate(values)
     own = {"metric": metric, "action": action, "variable": "image", "unit": "grey 0-255", "against": ""}
-    estimate = {"n": n, "mean": mean, "sd": sd, "half_width": 1.959964 * sd / n**0.5}
-    return {**own, "estimate": estimate, "reference": None, "values": values.tolist()}
+    plain = found._asdict() | {"half_width": found.half_width}
+    plain = {name: None if math.isnan(value) else value for name, value in plain.items()}
+    return {**own, "estimate": plain, "reference": None, "values": values.tolist()}
 
 
 class Seen(Tally):

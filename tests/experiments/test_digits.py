@@ -1,6 +1,7 @@
 """Explaining ten digits by the ones that they are taken for."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -63,3 +64,24 @@ def test_a_run_that_is_repeated_measures_nothing_again(readers, tmp_path, monkey
     assert "Agreed: Explanation(Agreed: 4 rows" in capsys.readouterr().out
     with pytest.raises(SystemExit, match=r"--only: expected some of Agreed, .* got Agred"):
         digits.main(**{**asked, "only": ["Agred"]})
+
+
+def test_results_of_other_weights_are_left_out_whatever_is_asked(readers, tmp_path, monkeypatch):
+    for name in ("Agreed", "LDCE"):
+        few = Family({**FAMILIES[name].given, "steps": 3}, {"scales": ((4.0,),)})
+        monkeypatch.setitem(FAMILIES, name, few)
+    monkeypatch.setattr(digits, "OWN", {"scales": ((4.0,),)})
+    asked = {"rows": 3, "tried": 2, "kept": tmp_path / "k", "out": tmp_path}
+    digits.main(**asked, only=["Agreed", "LDCE"], readers=readers)
+    digits.main(**asked, only=["Agreed"], readers=readers)
+    text = (tmp_path / "table.md").read_text()
+    assert "| Agreed | 3 |" in text and "| LDCE | 3 |" in text  # which is of these weights too
+    assert "left out" not in text
+    others = shutil.copytree(readers, tmp_path / "others")
+    shutil.rmtree(others / "judge")
+    shutil.copytree(others / "surrogate", others / "judge")
+    for only in (["Agreed"], []):
+        digits.main(**asked, only=only, readers=others)
+        text = (tmp_path / "table.md").read_text()
+        assert "| Agreed | 3 |" in text and "| LDCE | 3 |" not in text
+        assert "Measured with other weights or options, and left out: LDCE." in text

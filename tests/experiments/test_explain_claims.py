@@ -1,13 +1,13 @@
 """What is claimed of measured explainers, on made-up numbers of rows."""
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
 
+from causalcf.metrics.explanation_sets import jackknife
 from experiments.explain.claims import MARGIN, as_good, beaten, better, cheaper, claims, contest, faster, joined, mark
-from experiments.explain.measured import PLACES, Result, difference, sign_test
+from experiments.explain.measured import PLACES, Result, difference
 from experiments.explain.methods import METHODS
 from experiments.explain.results import table
 
@@ -62,11 +62,6 @@ def test_differences_are_of_the_same_rows():
 def test_few_discordant_rows_decide_nothing():
     sure = [difference(result("Agreed"), result("MaskDiME", flips=N - by), "flip rate").sure for by in (3, 5, 6)]
     assert sure == [False, False, True]
-    assert sign_test(6, 0) == pytest.approx(2 / 64)
-    assert sign_test(8, 1) == pytest.approx(20 / 512)
-    assert sign_test(0, 0) == sign_test(3, 3) == 1
-    tails = [sign_test(wins, 20 - wins) for wins in range(10, 21)]
-    assert all(more > less for more, less in pairwise(tails))
 
 
 def test_sets_are_compared_by_the_same_tenths():
@@ -80,6 +75,21 @@ def test_sets_are_compared_by_the_same_tenths():
     assert "(few)" not in str(few.value("CD"))
     other = result("MaskDiME", n=30, sfid=9.0)  # there is no number of the first 30 rows of the first
     assert better(first, other, "sFID") == "undecided"
+
+
+def test_ten_tenths_and_few_rows_are_held_to_a_t_test():
+    first, second = result("Agreed", sfid=1.0), result("MaskDiME", sfid=2.0)
+    parts = torch.arange(10).double()
+    parts = (parts - parts.mean()) / jackknife(parts.tolist())
+    for error, said in ((1 / 2.2, "undecided"), (1 / 2.3, "held")):  # the difference is 1, and 2.262 errors are sure
+        first.together[str(N)]["sFID without"] = (error * parts).tolist()
+        second.together[str(N)]["sFID without"] = [0.0] * 10
+        assert better(first, second, "sFID") == said
+        assert difference(first, second, "sFID").half == pytest.approx(2.262157 * error)
+    few = [result(name, n=30, IoU=mean) for name, mean in (("Agreed", 0.5), ("MaskDiME", 0.4))]
+    each = torch.tensor(few[0].each("IoU", 30)) - torch.tensor(few[1].each("IoU", 30))
+    assert difference(*few, "IoU").half == pytest.approx(2.045230 * each.std().item() / 30**0.5, rel=1e-5)
+    assert few[0].value("IoU").half == pytest.approx(5 * difference(*few, "IoU").half, rel=1e-5)
 
 
 def test_equal_is_within_a_margin_and_better_is_better():

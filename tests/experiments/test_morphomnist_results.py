@@ -11,23 +11,24 @@ import torch
 
 import causalcf as cf
 from causalcf import pretrained
+from experiments.asked import answered, digest
 from experiments.morphomnist import shipped
 from experiments.morphomnist.claims import claims, common, stated, verdict
-from experiments.morphomnist.evaluate import digest, kept, options, planned
-from experiments.morphomnist.measured import COLUMNS, Value, load, of_rows, slug
+from experiments.morphomnist.evaluate import kept, options, planned
+from experiments.morphomnist.measured import COLUMNS, Result, Value, load, of_rows, slug
 from experiments.morphomnist.methods import BEST, METHODS, TWELVE
 from experiments.morphomnist.results import curves, grid, table
 from experiments.morphomnist.targets import targets
 
 
-def measured(name, values, half=0.01):
+def measured(name, values):
     """What `evaluate` writes for a method."""
     lines = [
         {
             "metric": metric,
             "action": action,
             "variable": variable,
-            "estimate": {"mean": value, "half_width": half},
+            "estimate": {"n": 200, "mean": value, "sd": 0.07, "half_width": 0.01},
             "reference": {"mean": 9.0} if metric.startswith("error against") else None,
         }
         for (metric, action, variable), value in values.items()
@@ -95,6 +96,29 @@ def test_a_claim_is_held_only_beyond_the_intervals():
     assert verdict(low, Value(1.15, 0.1)) == "undecided"
 
 
+def test_differences_of_few_rows_are_held_to_a_t_test():
+    noise = torch.randn(30, generator=torch.Generator().manual_seed(0)).double()
+    noise = (noise - noise.mean()) / noise.std() * 30**0.5  # so that the standard error is 1
+    nothing = of_rows([0.0] * 30)
+    assert of_rows(noise.tolist()).half == pytest.approx(2.045230)
+    said = [verdict(of_rows((noise - mean).tolist()), nothing) for mean in (2.0, 2.1)]
+    assert said == ["undecided", "held"]
+
+
+def test_digits_are_compared_by_the_rows_in_which_one_is_read_and_the_other_is_not():
+    better, than = "semantic: 2M, 24, omega 2", "semantic: 2M, 24"
+    for wrong, said in ((5, "undecided"), (6, "held")):
+        found = {}
+        for name, values in ((better, [1.0] * 200), (than, [0.0] * wrong + [1.0] * (200 - wrong))):
+            content = measured(name, {COLUMNS["do(d): digit"]: sum(values) / 200})
+            content["lines"][0]["values"] = values
+            found[name] = Result(content)
+        difference = found[better]["do(d): digit"].less(found[than]["do(d): digit"])
+        assert difference.mean > difference.half  # an interval would be sure of both
+        (line,) = (line for line in claims({"0": found}) if line.startswith("| omega raises effectiveness"))
+        assert line.endswith(f"| {said} |")
+
+
 def test_sides_of_a_claim_are_shown_on_the_rows_that_both_have():
     one, other = of_rows([1.0, 3.0, 8.0, 8.0]), of_rows([2.0, 4.0])
     assert [side.mean for side in common(one, other)] == [2.0, 3.0]
@@ -138,8 +162,25 @@ def test_what_was_measured_is_kept_only_if_it_was_asked_alike(tmp_path):
     assert not kept(measured, asked, 21, 10)
     assert not kept(measured, asked, 20, 11)
     assert not kept(measured, digest([tmp_path], {"omega": 2}), 20, 10)
+    assert not kept({key: value for key, value in measured.items() if key != "cycled"}, asked, 20, 10)
     (tmp_path / "weights.safetensors").write_bytes(b"2")
     assert digest([tmp_path], {"omega": 1}) != asked
+
+
+def test_a_file_answers_what_was_asked_with_these_weights_and_options(tmp_path):
+    for name in ("weights.safetensors", "config.json"):
+        (tmp_path / name).write_text("1")
+    asked, path = digest([tmp_path], {"rows": 3}, files="*"), tmp_path / "answer" / "found.json"
+    path.parent.mkdir()
+    assert not answered(path, asked)
+    path.write_text(json.dumps({"gain": 0.5}))  # of before what was asked was written
+    assert not answered(path, asked)
+    path.write_text(json.dumps({"asked": asked}))
+    assert answered(path, asked)
+    alone = digest([tmp_path], 0)
+    (tmp_path / "config.json").write_text("2")
+    assert digest([tmp_path], 0) == alone
+    assert digest([tmp_path], 0, files="*") != alone
 
 
 def test_claims_name_methods_that_are_measured():

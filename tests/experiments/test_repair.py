@@ -12,7 +12,7 @@ from causalcf.data import ToyFaces
 from causalcf.diffusion.schedule import Schedule
 from causalcf.explain import repair as mend
 from causalcf.networks.classifier import Classifier
-from experiments.explain import repair, shortcuts
+from experiments.explain import repair, repaired, shortcuts
 from experiments.explain.data import Held
 from experiments.explain.gaussian import Wiener, gaussian
 from experiments.explain.repaired import attributes, interval, line, write
@@ -145,6 +145,51 @@ def test_a_repair_is_measured_once_and_written(measured):
     assert "marker" in content["rounds"][0]["changes"]["share"]
     assert content["rounds"][0]["explained"] == 16
     assert content["kept"]
+
+
+def test_what_was_asked_otherwise_is_measured_again(tmp_path, monkeypatch):
+    made = []
+
+    def measure(biased, *_, **given):
+        made.append(given)
+        return {"gain": 0.5, "tested": len(biased.unbiased)}
+
+    monkeypatch.setattr(repair, "measure", measure)
+    monkeypatch.setattr(repaired, "line", lambda content: [str(content["tested"])])
+    monkeypatch.setattr(repaired, "attributes", lambda content: [])
+    monkeypatch.setattr(repair, "gaussian", lambda images: None)
+    asked = {**ASKED, "rows": 20, "tested": 10, "out": tmp_path}
+    changes = ({}, {"rows": 24}, {"tested": 12}, {"count": 8}, {"steps": 50}, {"tuning": 7})
+    changes += ({"options": {"steps": 20, "depth": 11}}, {"options": {"steps": 20, "depth": 12}})
+    for change in changes:
+        asked |= change
+        for _ in range(2):
+            repair.main(**asked)
+    assert len(made) == len(changes)
+    for steps in (5, 6, 6):
+        repair.main(**asked, distilled=steps)
+    assert len(made) == len(changes) + 2
+    path, text = tmp_path / "toyfaces-marker-1-gaussian-MaskDiME-1-0.json", tmp_path / "table.md"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({"tested": 77}))  # a file of before what was asked was written
+    repair.main(**{**asked, "shortcuts": []})
+    assert "| 77 |" in text.read_text()
+    assert len(made) == len(changes) + 2
+    repair.main(**asked)
+    assert (len(made), json.loads(path.read_text())) == (len(changes) + 3, content)
+
+
+def test_other_weights_are_asked_again(tmp_path, monkeypatch):
+    made, place = [], tmp_path / "generator"
+    place.mkdir()
+    monkeypatch.setattr(repair, "measure", lambda *_, **__: made.append(1) or {"gain": 0.5})
+    monkeypatch.setattr(repair, "write", lambda out: None)
+    monkeypatch.setattr(repair, "loaded", lambda folder: None)
+    asked = {**ASKED, "rows": 20, "tested": 10, "out": tmp_path / "out", "generator": str(place)}
+    for written in ("1", "1", "2"):
+        (place / "weights.safetensors").write_text(written)
+        repair.main(**asked)
+    assert len(made) == 2
 
 
 def test_a_student_of_the_classifier_of_each_round_leads(tmp_path, monkeypatch):

@@ -2,10 +2,11 @@
 
 import json
 import math
+from statistics import stdev
 
 import pytest
 
-from experiments.scenes.claims import caught, claims, interpolated, less, targets
+from experiments.scenes.claims import Verdict, caught, claims, interpolated, less, targets
 from experiments.scenes.measured import Result, Value, combined, load, mean, of_rows, slope
 from experiments.scenes.methods import CONSTANTS, DEFAULTS, DIRECT, TOLD, chosen, methods, titled
 from experiments.scenes.results import COLUMNS, curves, factors, per_step, table, write
@@ -22,7 +23,7 @@ def line(metric, action, variable, rows, reference=None):
         "metric": metric,
         "action": action,
         "variable": variable,
-        "estimate": {"mean": found.mean, "half_width": found.half, "n": len(values)},
+        "estimate": {"n": len(values), "mean": found.mean, "sd": stdev(values) if len(values) > 1 else None},
         "reference": None if reference is None else {"mean": reference},
         "values": values,
     }
@@ -269,6 +270,17 @@ def test_curves_show_each_step(scene, tmp_path):
     assert drawn[OURS] == pytest.approx([(1 + step) / (10 * step) for step in range(1, 6)])
     write(scene, tmp_path)
     assert {"table.md", "steps.md", "claims.md", "curves.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_differences_of_thirty_rows_are_held_to_a_t_test(scene):
+    noise = [(place % 5 - 2) / 2**0.5 for place in range(30)]  # whose mean is 0
+    error = stdev(noise) / 30**0.5
+    found = line("error against the truth", "do(angle)", "image", noise)
+    assert Result(scene, {**content(scene, OURS, 0.1), "single": {"lines": [found]}}).value(
+        "single", "error against the truth", "do(angle)"
+    ).half == pytest.approx(2.045230 * error)
+    said = [Verdict("", "", (of_rows([value - far * error for value in noise]),)).said for far in (2.0, 2.1, -2.0)]
+    assert said == ["undecided", "held", "undecided"]
 
 
 def test_sums_of_values_are_of_rows():
