@@ -48,6 +48,10 @@ class Folder:
             "crop" keeps the middle in the shape wanted; "pad" puts black beside what is narrow.
         white: grey level that is white in pictures of 16 bits: 4095 where a scanner of 12 bits wrote them.
 
+    Attributes:
+        left_out: how many rows an empty cell left out.
+        ids: of the rows.
+
     Raises:
         FileNotFoundError: there is no table, or a picture is not there.
         ValueError: a column is missing, a cell cannot be read, or no row is left.
