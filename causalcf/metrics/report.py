@@ -54,7 +54,8 @@ class Line:
     values: Tensor | None = field(default=None, repr=False, compare=False)
 
 
-TINY = 1e-12  # what is smaller is rounding
+TINY = 1e-6  # what is smaller is taken for rounding
+SCALED = ("grey 0-255", "share", "sd", "sd^2")  # units in which three decimals show all that matters
 HEAD = ("metric", "intervention", "variable", "n", "mean", "95% interval", "unit", "held against")
 
 
@@ -155,10 +156,10 @@ class Report:
                 line.action or "-",
                 line.variable,
                 str(line.estimate.n),
-                _number(line.estimate.mean),
+                _number(line.estimate.mean, line.unit),
                 _interval(line.estimate, line.unit),
                 line.unit,
-                f"{line.against} {_number(line.reference.mean)}" if line.reference else "",
+                f"{line.against} {_number(line.reference.mean, line.unit)}" if line.reference else "",
             )
             for line in self.lines
         ]
@@ -203,14 +204,16 @@ def _ends(estimate: Estimate, unit: str) -> tuple[float, float] | None:
 
 def _interval(estimate: Estimate, unit: str) -> str:
     ends = _ends(estimate, unit)
-    return "-" if ends is None else f"{_number(ends[0])} .. {_number(ends[1])}"
+    return "-" if ends is None else f"{_number(ends[0], unit)} .. {_number(ends[1], unit)}"
 
 
-def _number(value: float) -> str:
-    """Three decimals, fewer of what is large, and two digits of what they would not show."""
+def _number(value: float, unit: str) -> str:
+    """Three decimals, fewer of what is large; and two digits of what they would not show in the unit of a variable."""
     if abs(value) >= 100:
         return f"{value:.1f}"
-    return f"{value:.3f}" if abs(value) >= 0.0005 or abs(value) < TINY else f"{value:.2g}"
+    if unit in SCALED or abs(value) >= 0.0005 or abs(value) < TINY:
+        return f"{value:.3f}"
+    return f"{value:.2g}"
 
 
 def begin(metrics: Sequence[Tally], few: World) -> None:

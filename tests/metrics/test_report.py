@@ -176,6 +176,8 @@ def test_small_numbers_are_not_nothing():
     lines = (Line("a", "b", "c", "m", Estimate(9, 3.21e-6, 1e-6)), Line("a", "b", "d", "m", Estimate(9, 0, 0)))
     text = str(Report(lines, {}))
     assert "3.2e-06" in text
+    image = Line("a", "b", "image", "grey 0-255", Estimate(9, 3.21e-6, 1e-6))
+    assert "e-0" not in str(Report((image, Line("a", "b", "c", "m", Estimate(9, 3.2e-7, 1e-7))), {}))
     assert "0.000" in text
     named = Line("a", "one\ntwo | three", "c", "m", Estimate(9, 1.0, 1.0))
     assert "| one two \\| three |" in Report((named,), {}).to_markdown()
