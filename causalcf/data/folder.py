@@ -39,8 +39,8 @@ class Folder:
         graph: whose variables the columns are; further columns are left alone.
         images: folder that paths of pictures start from; by default that of the table.
         columns: variable -> the column it is in, where that has another name.
-        read: variable -> a function of a cell, where it is written otherwise: `{"age": lambda cell: float(cell[:-1])}`
-            for "063Y".
+        read: variable -> a function of a cell that gives a number or the name of a class, where cells are written
+            otherwise: `{"age": lambda cell: float(cell[:-1])}` for "063Y".
         where: a function of a row's cells, name -> cell, that says whether the row belongs to these data:
             `lambda row: row["split"] == "train"`.
         missing: "refuse" raises where a cell of the graph is empty; "drop" leaves such rows out.
@@ -125,10 +125,10 @@ class Folder:
         values = []
         for row, cell in zip(rows, cells, strict=True):
             try:
-                values.append(_read(cell, variable) if read is None else read(cell))
+                values.append(_read(cell if read is None else read(cell), variable))
             except Exception as error:
                 raise ValueError(f"{self.name}: {name} is {cell!r} in row {row}: {error}") from error
-        if isinstance(variable, Discrete) and variable.classes == 2 and set(values) == {-1, 1}:
+        if isinstance(variable, Discrete) and variable.classes == 2 and -1 in values and set(values) <= {-1, 1}:
             values = [int(value > 0) for value in values]
         return variable.check(f"{self.name}: {name}", torch.tensor(values).to(variable.dtype))
 
@@ -156,6 +156,7 @@ class Folder:
 
     def columns(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Some columns of all rows; no picture is read unless it is among them."""
+        self.graph.require(*(name for name in names if name != "id"))
         known = {**self._values, "id": self.ids}
         pictures = [name for name in names if name in self._files]
         read = {name: torch.stack([self._picture(name, file) for file in self._files[name]]) for name in pictures}

@@ -2,6 +2,7 @@
 
 from causalcf.metrics.composition import Composition as Composition
 from causalcf.metrics.effectiveness import Effectiveness as Effectiveness
+from causalcf.metrics.evaluation import evaluate as evaluate
 from causalcf.metrics.explanation import Transition as Transition
 from causalcf.metrics.explanation import bkl as bkl
 from causalcf.metrics.explanation import changed_attributes as changed_attributes
@@ -33,7 +34,6 @@ from causalcf.metrics.minimality import Minimality as Minimality
 from causalcf.metrics.moments import NoiseMoments as NoiseMoments
 from causalcf.metrics.realism import Frechet as Frechet
 from causalcf.metrics.report import Report as Report
-from causalcf.metrics.report import evaluate as evaluate
 from causalcf.metrics.reversibility import Reversibility as Reversibility
 from causalcf.metrics.steps import evaluate_sequence as evaluate_sequence
 from causalcf.metrics.support import Support as Support

@@ -12,7 +12,8 @@ from torch import Tensor
 from causalcf.diffusion.readers import as_reader
 from causalcf.interventions import Do, do
 from causalcf.metrics.effectiveness import Effectiveness
-from causalcf.metrics.report import Report, begin, collect, known, numbered
+from causalcf.metrics.evaluation import all_ids, begin, collect, numbered
+from causalcf.metrics.report import Report
 from causalcf.metrics.tally import Label, Tally, distance, node_of, unit_of
 from causalcf.numbers import whole
 from causalcf.rows import Table
@@ -102,7 +103,7 @@ def evaluate_sequence(
         steps.update(worlds[0], name="there and back", counterfactual=last.do(factual))
     about = {"rows": count, "seed": seed, "noise": "abducted again at each step" if reabduct else "abducted once"}
     done = {f"step {place + 1}": repr(step) for place, step in enumerate(plan)}
-    return Report(collect([steps, *metrics]), about, known(ids), done)
+    return Report(collect([steps, *metrics]), about, all_ids(ids), done)
 
 
 class Steps(Tally):

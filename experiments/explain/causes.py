@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -143,42 +144,11 @@ def fitted(case: str, train: int, steps: int, runs: Path, seed: int) -> Path:
     return folder
 
 
-def identity(
-    case: str,
-    rows: int,
-    steps: int,
-    generator: str | None,
-    explain: int,
-    runs: Path,
-    seed: int,
-    train: int,
-    distilled: int = 0,
-    explainer: str = "MaskDiME",
-) -> str:
-    """The digest of all that decides what `measured` says of these arguments, which are its own."""
-    folders, explaining = [fitted(case, train, steps, runs, seed)], None
-    if generator is not None:
-        options = getattr(cf.explain, explainer)(**chosen(explainer, distilled)).options()
-        explaining = [Path(generator).name, explain, distilled, explainer, options]
-        folders += generator_folders(generator, runs)
-    return digest(folders, [case, tied(case, seed), rows, train, steps, explaining], files="*")
+@dataclass(frozen=True)
+class Question:
+    """What is asked of one classifier.
 
-
-def measured(
-    case: str,
-    rows: int,
-    steps: int,
-    generator: str | None,
-    explain: int,
-    runs: Path,
-    seed: int,
-    train: int,
-    distilled: int = 0,
-    explainer: str = "MaskDiME",
-) -> dict[str, Any]:
-    """One classifier: plain data.
-
-    Args:
+    Attributes:
         case: its name in `CASES`.
         rows: test rows.
         steps: of the classifier.
@@ -190,8 +160,38 @@ def measured(
         distilled: steps in which a student of the classifier is distilled, whose gradients lead; 0 without one.
         explainer: a class of `causalcf.explain`.
     """
+
+    case: str
+    rows: int
+    steps: int
+    generator: str | None
+    explain: int
+    runs: Path
+    seed: int
+    train: int
+    distilled: int = 0
+    explainer: str = "MaskDiME"
+
+    def folder(self) -> Path:
+        """Of the classifier, which is trained where there is none."""
+        return fitted(self.case, self.train, self.steps, self.runs, self.seed)
+
+    def digest(self) -> str:
+        """Of all that decides the answer."""
+        folders, explaining = [self.folder()], None
+        if self.generator is not None:
+            options = getattr(cf.explain, self.explainer)(**chosen(self.explainer, self.distilled)).options()
+            explaining = [Path(self.generator).name, self.explain, self.distilled, self.explainer, options]
+            folders += generator_folders(self.generator, self.runs)
+        about = [self.case, tied(self.case, self.seed), self.rows, self.train, self.steps, explaining]
+        return digest(folders, about, files="*")
+
+
+def measured(asked: Question) -> dict[str, Any]:
+    """What one classifier answers: plain data."""
+    case, rows, seed = asked.case, asked.rows, asked.seed
     shortcut, strength = CASES[case]
-    classifier = load_predictor(fitted(case, train, steps, runs, seed))
+    classifier = load_predictor(asked.folder())
     assert isinstance(classifier, Classifier)
     data, score = ToyFaces("test", rows=rows, **tied(case, seed)), smiles(classifier)
     scm = true_scm(data, score)
@@ -199,7 +199,7 @@ def measured(
     found = smallest(data, seen, score)
     shares = {name: changed[found.found].double().mean().item() for name, changed in found.changed.items()}
     fair = ToyFaces("test", rows=rows, shortcut=shortcut, target=LABEL, seed=seed)
-    few = {name: value[:explain] for name, value in seen.items()}
+    few = {name: value[: asked.explain] for name, value in seen.items()}
     return {
         "case": case,
         "shortcut": shortcut,
@@ -211,9 +211,16 @@ def measured(
         "interventions": interventions(scm, seen),
         "smallest": {"found": int(found.found.sum()), "share": shares},
         "explained": None
-        if generator is None
+        if asked.generator is None
         else explained(
-            data, few, classifier, generator, runs, lambda: learned(case, train, seed), distilled, explainer
+            data,
+            few,
+            classifier,
+            asked.generator,
+            asked.runs,
+            lambda: learned(case, asked.train, seed),
+            asked.distilled,
+            asked.explainer,
         ),
     }
 
@@ -285,10 +292,10 @@ def main(
         asking = [explainer] * (explainer != "MaskDiME") + ["distilled"] * bool(distilled)
         which = "drawn" if generator is None else "-".join([Path(generator).name, *asking])
         path = out / f"{case}-{which}-{seed}.json"
-        given = (case, rows, steps, generator, explain, runs, seed, train, distilled, explainer)
-        if answered(path, print_of := identity(*given)):
+        question = Question(case, rows, steps, generator, explain, runs, seed, train, distilled, explainer)
+        if answered(path, print_of := question.digest()):
             continue
-        content = {"asked": print_of, **measured(*given)}
+        content = {"asked": print_of, **measured(question)}
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         path.write_text(json.dumps({**content, "seed": seed, "machine": machine}, indent=1) + "\n")
         print(path.stem, flush=True)

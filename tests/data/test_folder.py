@@ -95,7 +95,14 @@ def test_a_mapping_or_a_frame_is_a_table_too(place):
 
 @pytest.mark.parametrize(
     ("written", "expected"),
-    [(["-1", "1"], [0, 1]), (["True", "False"], [1, 0]), (["no", "Yes"], [0, 1]), ([0.0, 1.0], [0, 1])],
+    [
+        (["-1", "1"], [0, 1]),
+        (["-1", "-1"], [0, 0]),
+        (["1", "1"], [1, 1]),
+        (["True", "False"], [1, 0]),
+        (["no", "Yes"], [0, 1]),
+        ([0.0, 1.0], [0, 1]),
+    ],
 )
 def test_what_is_absent_or_present_may_be_written_in_many_ways(written, expected):
     graph = cf.CausalGraph("smiling -> age", smiling=cf.Binary(), age=cf.Continuous())
@@ -110,6 +117,15 @@ def test_a_function_reads_what_is_written_otherwise(place):
     assert rows["age"].tolist() == [63.0]
     with pytest.raises(ValueError, match=r"table.csv: age is '063Y' in row 0: could not convert"):
         folder(place)
+
+
+def test_a_function_may_give_names_of_classes_and_no_half_ones(place):
+    read = {"marker": {"circle": "triangle", "none": "none", "2": 1.0}.get}
+    assert folder(place, read=read)[:]["marker"].tolist() == [2, 0, 1]
+    with pytest.raises(ValueError, match="marker is 'circle' in row 0: expected a whole number"):
+        folder(place, read={"marker": lambda _: 1.5})
+    with pytest.raises(ValueError, match="unknown variable 'agge'"):
+        folder(place).columns(["agge"])
 
 
 def test_pictures_of_another_size_keep_their_middle_or_their_shape():

@@ -157,9 +157,9 @@ def test_a_classifier_is_measured_once_and_written(options, tmp_path):
 def test_what_was_asked_otherwise_is_measured_again(options, tmp_path, monkeypatch):
     made = []
 
-    def measured(case, rows, *given):
-        made.append(rows)
-        return {"case": case, "rows": rows}
+    def measured(asked):
+        made.append(asked.rows)
+        return {"case": asked.case, "rows": asked.rows}
 
     monkeypatch.setattr(causes, "measured", measured)
     monkeypatch.setattr(causes, "table", lambda content: [f"{content['case']} {content['rows']}"])
