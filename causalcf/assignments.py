@@ -103,6 +103,13 @@ class Value(Intervention):
             )
         return torch.full((count,), int(value), dtype=torch.int64, device=node.device)
 
+    def check(self, name: str, variable: Variable) -> None:
+        """Raise a TypeError or a ValueError if the variable can take no such value, in whatever world."""
+        value = self.value
+        rows = len(value) if isinstance(value, Tensor) and value.ndim == len(variable.shape) + 1 else 1
+        node = Node(name, variable, lambda: torch.empty(0), {}, Units(torch.arange(rows), 0))
+        variable.check(name, self.apply(node), rows=rows)
+
     def describe(self, name: str) -> str:  # noqa: D102
         if isinstance(self.value, str):
             return f"{name} = {self.value}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from causalcf import storage
-from causalcf.assignments import Replace, Value, coded
+from causalcf.assignments import Replace, Value
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do, joined
 from causalcf.mechanisms import Binary, Categorical, Flow, Mechanism, SpatialDiffusion
@@ -251,10 +251,11 @@ class SCM(nn.Module):
         }
 
     def check_actions(self, action: Do) -> None:
-        """Raise if a replacing mechanism is not fitted or belongs elsewhere, or a class is called what none is."""
+        """Raise if a replacing mechanism is not fitted or belongs elsewhere, or no world could have such a value."""
         for name, steps in action.items():
-            for label in (step.value for step in steps if isinstance(step, Value) and isinstance(step.value, str)):
-                coded(name, self.graph[name], label)
+            for step in steps:
+                if isinstance(step, Value):
+                    step.check(name, self.graph[name])
             for mechanism in (step.mechanism for step in steps if isinstance(step, Replace)):
                 if not (mechanism.fitted if mechanism.built else mechanism.known):
                     raise RuntimeError(

@@ -58,6 +58,25 @@ def test_numbers_of_the_wrong_kind_are_refused(world):
         world.do(a=torch.zeros(3))["a"]
     with pytest.raises(TypeError, match=r"a: do.. expected a number, as the variable is Continuous"):
         world.do(a="high")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("c", -1.0, r"c: expected values >= 0.*got -1"),
+        ("c", torch.tensor(-1.0), r"c: expected values >= 0.*got -1"),
+        ("c", torch.linspace(1, -1, N), r"c: expected values >= 0"),
+        ("k", 3, r"k: expected.*got 3"),
+        ("k", 1.5, r"k: do\(\) expected an integer.*got 1.5"),
+        ("a", torch.zeros(N, 2), r"a: do\(\) expected a tensor of shape"),
+    ],
+)
+def test_a_value_that_no_world_can_have_is_refused_where_it_is_asked_for(scm, world, name, value, message):
+    for asked in (scm.do, world.do):
+        with pytest.raises(ValueError, match=message):
+            asked(**{name: value})
+    with pytest.raises(ValueError, match=message):  # the first step would have to be abducted again
+        cf.sequence(scm, world.values(), [do(a=1.0), do(**{name: value})], reabduct=True)
     with pytest.raises(ValueError, match=r"a: do\(\) got a list of numbers.*write a=torch.tensor"):
         do(a=[3.0, 4.0, 5.0])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -179,6 +179,18 @@ class Ascent(Guidance):
     def _slope(self, x: Tensor, timestep: Tensor) -> tuple[Images, PerRow | None]:
         """Gradient and Jacobian norm at images that require no gradient."""
 
+    def _scaled(self, slope: Slope, timestep: Tensor) -> PerRow:
+        """`lambda_t`, which must be finite: a limit would hide what is not."""
+        scale = self.scale(slope)
+        if not scale.isfinite().all():
+            row = int((~scale.isfinite()).nonzero()[0])
+            raise FloatingPointError(
+                f"lambda_t of {type(self.scale).__name__} is {float(scale[row])} (row {row} of {len(scale)}, training "
+                f"step {int(timestep[row])}), and must be finite; look for a division by what may be 0 in this scale, "
+                "or take Balanced, whose norms are kept from 0"
+            )
+        return scale
+
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         alpha, sigma = step.levels.alpha, step.levels.sigma
         k, here = step.k, float(sigma[step.k])
@@ -187,7 +199,7 @@ class Ascent(Guidance):
         timestep = step.levels.timestep[k].to(step.x.device).expand(len(step.x))
         gradient, jacobian = self._slope(step.x, timestep)
         slope = Slope(gradient.to(step.epsilon), jacobian, here, lever)
-        pull = self.scale(slope).to(step.epsilon) * here
+        pull = self._scaled(slope, timestep).to(step.epsilon) * here
         unit = here**2 * math.sqrt(slope.dimensions) / slope.length
         longest = self.limit * unit
         if self.pulls is not None:
@@ -217,6 +229,7 @@ class Towards(Ascent):
         probes: random vectors that estimate the Jacobian's norm; 0 takes all K rows of it.
         seed: of the probes, which are others at each level; one for all rows, or one per row, shape `(B,)`.
         pulls: where it is added up how long they were, and what they cost.
+        names: of the K factors, for messages.
     """
 
     reads: Representation
@@ -228,6 +241,7 @@ class Towards(Ascent):
     probes: int = 0
     seed: int | Tensor = 0
     pulls: Pulls | None = None
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -251,7 +265,7 @@ class Towards(Ascent):
                     f"{tuple(self.target.shape)}; give one per row and factor, nan for what is free"
                 )
             z = z / spread
-        finite("what reads the factors", z.detach(), x, timestep)
+        finite("what reads the factors", z.detach(), x, timestep, self.names)
         miss = self.target.to(z) / spread - z.detach()
         pulls = miss.isfinite() & (miss.abs() > self.tolerance)
         miss = torch.where(pulls, miss, 0.0)
@@ -322,8 +336,8 @@ def refuse_inference_mode(what: str) -> None:
         raise RuntimeError(f"{what} needs gradients, which torch.inference_mode() forbids; write torch.no_grad()")
 
 
-def finite(what: str, values: Tensor, x: Images, timestep: Tensor) -> None:
-    """Raise if values, rows first, are not finite.
+def finite(what: str, values: Tensor, x: Images, timestep: Tensor, names: Sequence[str] = ()) -> None:
+    """Raise if values, rows first, are not finite; `names` are of their columns, where they have any.
 
     Raises:
         FloatingPointError: it names what, the row, the noise level, and what to change.
@@ -334,13 +348,14 @@ def finite(what: str, values: Tensor, x: Images, timestep: Tensor) -> None:
     row = int((~good).nonzero()[0])
     entries = (~values[row].isfinite()).flatten().nonzero()[:, 0].tolist()
     which = f"entry {entries[0]}, " if values.ndim == 2 and values.shape[1] > 1 else ""
+    which = f"{names[entries[0]]}, " if which and names else which
     far = float(x[row].abs().max())
     if far > FAR:
         remedy = f"the pulls have driven its pixels out to {far:.3g}; lower the size or the limit of the pull"
     else:
         remedy = (
-            "no size of the pull changes that: look for weights of the projector that are not finite, compute in "
-            "float64, scm.double(), or fit again with a lower learning rate"
+            "no size of the pull changes that: look for weights of the projector, or of the equations, that are not "
+            "finite, compute in float64, scm.double(), or fit again with a lower learning rate"
         )
     raise FloatingPointError(
         f"{what} is not finite ({which}row {row} of {len(values)}, training step {int(timestep[row])}); {remedy}"

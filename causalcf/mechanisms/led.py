@@ -40,6 +40,8 @@ SCALES: dict[str, type[Balanced | Empirical | Ancestral | Constant]] = {
     "ancestral": Ancestral,
     "constant": Constant,
 }
+SIZES = {"balanced": 0.1, "empirical": 0.1, "ancestral": 0.03, "constant": 1.0}  # near what validation rows chose
+MANY, LONG = 0.05, 30.0  # share of pulls cut short, and length of one that nothing cuts, at which images are driven out
 
 
 SETTLING = 512  # training rows behind the projector's spreads
@@ -55,7 +57,7 @@ class LedDiffusion(Diffusion):
     Args:
         by: what leads prediction, one of `leaders`.
         scale: the form of `lambda_t`, see `causalcf.diffusion.gradient`.
-        size: its multiplier.
+        size: its multiplier; None is that of the form in `SIZES`.
         limit: the longest pull, in standard deviations of the level's noise.
         projector: channels of the network that reads noisy images, after each halving of the resolution.
         null_probability: how often training tells the generator nothing.
@@ -72,7 +74,7 @@ class LedDiffusion(Diffusion):
         self,
         by: str,
         scale: Form,
-        size: float,
+        size: float | None,
         limit: float,
         projector: Sequence[int],
         null_probability: float,
@@ -84,7 +86,8 @@ class LedDiffusion(Diffusion):
             raise ValueError(f"{kind}: expected by={' or '.join(map(repr, self.leaders))}, got {by!r}")
         if scale not in self.forms:
             raise ValueError(f"{kind}: expected scale in {list(self.forms)}, got {scale!r}")
-        finite(kind, 0, size=size)
+        sized = SIZES[scale] if size is None else size
+        finite(kind, 0, size=sized)
         if not (number(limit) and limit > 0):
             raise ValueError(f"{kind}: expected limit > 0, math.inf for none, got {limit!r}")
         if self.omega != 1 and by not in TOLD:
@@ -100,7 +103,7 @@ class LedDiffusion(Diffusion):
                 f"{kind}: expected projector to be one or more widths that {GROUPS} divides, for example (32, 64, 64), "
                 f"got {projector!r}"
             )
-        self.by, self.scale, self.size, self.limit = by, scale, size, limit
+        self.by, self.scale, self.size, self.sized, self.limit = by, scale, size, sized, limit
         self.projector_widths = tuple(projector)
         self.pulls = Pulls()
 
@@ -246,11 +249,11 @@ class LedDiffusion(Diffusion):
         before = replace(self.pulls)
         value = super().predict(noise, parents)
         own = self.pulls.since(before)
-        if own.share > 0.5:
+        if own.share > MANY or (not own.cut and own.longest > max(LONG, before.longest)):
             log.warning(
                 "%s: limit=%g cut %.0f %% of the pulls short, where size=%g asks for up to %.3g standard deviations of "
                 "the noise; lower size, or images leave what the generator knows",
-                *(type(self).__name__, self.limit, 100 * own.share, self.size, own.longest),
+                *(type(self).__name__, self.limit, 100 * own.share, self.sized, own.longest),
             )
         return value
 
@@ -259,7 +262,7 @@ class LedDiffusion(Diffusion):
         if self.by == "parents" or parents is None:
             return base
         refuse_inference_mode(f"{type(self).__name__}(by={self.by!r})")
-        return base + self._pull(noise, parents, SCALES[self.scale](self.size))
+        return base + self._pull(noise, parents, SCALES[self.scale](self.sized))
 
     @abstractmethod
     def _pull(self, noise: Noise, parents: Parents, scale: Scale) -> Guidance:

@@ -105,6 +105,8 @@ def inversions(model: str) -> dict[str, Method]:
     """Solvers, spacings and numbers of steps, at omega 1."""
     plain: dict[str, Any] = {"solver": "2m", "steps": 24, "replay": False}
     return {
+        "2M, 24": options(model, **plain),
+        "2M with replay, 24": options(model, **{**plain, "replay": True}),
         "explicit DDIM, 50": options(model, solver="explicit ddim", steps=50, replay=False),
         "DDIM with fixed point, 50": options(model, solver="ddim", steps=50, replay=False),
         "bidirectional DDIM, 24": options(model, solver="bidirectional ddim", steps=24, replay=False),
@@ -142,11 +144,12 @@ def named(model: str, rows: dict[str, Method], main: tuple[str, ...] = ()) -> di
 
 METHODS: dict[str, Method] = {
     **named("spatial-long", steerings("spatial-long"), (CHOSEN, FAST, FINE, PLAIN, QUICK, SPARE)),
+    **named("spatial-long", inversions("spatial-long")),
     **named("semantic", {CHOSEN: steerings("semantic")[CHOSEN]}, (CHOSEN,)),
     "VAE": options("vae").everywhere(),
     "HVAE": options("hvae").everywhere(),
     "HVAE, fine-tuned": options("hvae-tuned").everywhere(),
-    **named("spatial", {**scales("spatial"), **inversions("spatial")}),
+    **named("spatial", {**inversions("spatial"), **scales("spatial")}),
     **named("semantic", {**scales("semantic"), **repairs("semantic")}),
     **named("semantic", {"explicit DDIM, 50": inversions("semantic")["explicit DDIM, 50"]}),
     "semantic: 2M with replay, 12, omega 1.5": options("semantic", solver="2m", steps=12, replay=True, omega=1.5),

@@ -11,7 +11,7 @@ over the training range. Sizes are those that were best on validation rows.
 from pathlib import Path
 
 from experiments.scenes.evaluate import measure
-from experiments.scenes.scene import PENDULUM, STRAYED
+from experiments.scenes.scene import PENDULUM, STEPS, STRAYED
 
 
 def main(
@@ -22,14 +22,15 @@ def main(
     batch: int = 30,
     seed: int = 0,
     confounding: float = 0.0,
-    steps: int = 5,
+    steps: int = STEPS,
     stray: bool = False,
 ) -> None:
     """Write one JSON file per method; killed and started again, it goes on with those not asked in this way.
 
     Args:
         models: folder of `pendulum-nscm`, ...
-        out: where the files go; by default where the scene's results are.
+        out: where the files go; by default where the scene's results are, of sequences of another length than five in a
+            folder there.
         rows: test rows.
         only: names of methods; all by default.
         batch: rows at a time.
@@ -39,7 +40,7 @@ def main(
         stray: of rows whose shadows may stray, and models of them.
     """
     scene = STRAYED if stray else PENDULUM
-    measure(scene, models, out or scene.results, rows, only, batch, seed, confounding, steps)
+    measure(scene, models, out or scene.folder(steps), rows, only, batch, seed, confounding, steps)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from causalcf.metrics import (
     evaluate,
     evaluate_sequence,
 )
+from causalcf.storage import write_text
 from experiments.scenes.judge import Judge, load_judge
 from experiments.scenes.methods import Method, chosen, methods
 from experiments.scenes.results import write
@@ -78,6 +79,16 @@ def kept(path: Path, asked: str, rows: int) -> bool:
         return False
     content = json.loads(path.read_text())
     return content["asked"] == asked and content["rows"] == rows
+
+
+def refuse_others(place: Path, steps: int) -> None:
+    """Raise if a folder has results of sequences of another length, which no table can hold beside these."""
+    for path in sorted(place.glob("*.json")):
+        if (other := json.loads(path.read_text())["steps"]) != steps:
+            raise SystemExit(
+                f"{path} is of a sequence of {other} interventions, and steps={steps} is asked for; give these a "
+                f"folder of their own, --out {place.parent}/steps-{steps}"
+            )
 
 
 def plain(report: Report) -> list[dict[str, Any]]:
@@ -197,8 +208,9 @@ def measure(
     judge, real = models / f"{scene.name}-judge", scene.rows("train", rows=REFERENCE, seed=200)[:]["image"]
     measured = Measured(truth, load_judge(judge), real, batch)
     right = {"floors": truth.floors(), "realism": truth.realism(measured.judge, real)}
-    place, every = out / f"{seed}{'-confounded' if confounding else ''}", methods(chosen(out / "chosen.json"))
+    place, every = out / f"{seed}{'-confounded' if confounding else ''}", methods(chosen(scene, out))
     place.mkdir(parents=True, exist_ok=True)
+    refuse_others(place, steps)
     for name in every if only is None else only:
         method, path = every[name], place / f"{slug(name)}.json"
         weights = models / folder_of(scene, method.kind, confounding, seed)
@@ -212,7 +224,7 @@ def measure(
             continue
         about = {"method": name, "asked": asked, "rows": rows, "seed": seed, "steps": steps, "config": config}
         content = {**about, "truth": right, **measured.measure(scm, method)}
-        path.write_text(json.dumps(content) + "\n")
+        write_text(path, json.dumps(content) + "\n")
         if "abducted again" in content and not confounding:
             answers = measured.pictures["abducted again"]
             true = {step: truth.after[step]["image"] for step in answers}

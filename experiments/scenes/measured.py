@@ -139,11 +139,9 @@ class Result:
         found = statistics.mean(self.value("single", FRECHET, action).mean for action in self.actions)
         return found, statistics.mean(self.truth["realism"][action] for action in self.actions)
 
-    @property
-    def drift(self) -> Value:
-        """The measured error of the second root when the first is intervened on, which must not move it; its unit."""
-        first, second = self.scene.turns
-        return self.value("single", ORACLE, f"do({first})", second)
+    def drift(self, moved: str, other: str) -> Value:
+        """The measured error of one root when another is intervened on, which must not move it; its unit."""
+        return self.value("single", ORACLE, f"do({moved})", other)
 
     def along(self, part: str, metric: str = TRUTH, variable: str = "image") -> list[Value]:
         """After each step of the sequence."""

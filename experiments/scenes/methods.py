@@ -106,9 +106,15 @@ ALSO = {  # chosen among, but not shown as sweeps
 }
 
 
-def chosen(path: Path) -> dict[str, float]:
-    """The size of each method that was best on validation rows, as `experiments.scenes.choose` wrote it."""
-    return {**DEFAULTS, **(json.loads(path.read_text())["chosen"] if path.exists() else {})}
+def chosen(scene: Scene, out: Path) -> dict[str, float]:
+    """The size of each method that was best on validation rows, as `experiments.scenes.choose` wrote it.
+
+    Args:
+        scene: whose own choice is taken where there is none beside the results.
+        out: where the results are.
+    """
+    paths = [path for path in (out / "chosen.json", scene.results / "chosen.json") if path.exists()]
+    return {**DEFAULTS, **(json.loads(paths[0].read_text())["chosen"] if paths else {})}
 
 
 def methods(best: dict[str, float]) -> dict[str, Method]:

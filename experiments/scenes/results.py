@@ -161,7 +161,7 @@ def curves(measured: Measured, best: Mapping[str, float]) -> Figure:
 
 def write(scene: Scene, out: Path) -> None:
     """`table.md`, `steps.md`, `claims.md` and `curves.png` of what is measured."""
-    best = chosen(out / "chosen.json")
+    best = chosen(scene, out)
     order = list(methods(best))
     measured = load(scene, out, order)
     if not measured:

@@ -11,6 +11,7 @@ from causalcf.data import Flow, Pendulum
 from causalcf.data.pictures import Split
 
 Structure = dict[str, list[str]]
+STEPS = 5  # interventions of a sequence
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Scene:
             **options: further ones.
         """
         return self.data(split, rows=rows, **self.options, **options)
+
+    def folder(self, steps: int) -> Path:
+        """Where results are that end with sequences of so many interventions."""
+        return self.results if steps == STEPS else self.results / f"steps-{steps}"
 
     def sequence(self, steps: int) -> list[str]:
         """The factors of a sequence, one per step."""

@@ -218,6 +218,22 @@ def test_what_is_not_finite_is_named_with_its_remedy(where, message, far):
     assert ("no size of the pull changes that: look for weights of the projector" in said) != far
 
 
+def test_a_factor_that_is_not_finite_is_called_by_its_name():
+    with pytest.raises(FloatingPointError, match=r"what reads the factors is not finite \(sun, row 2 of 6"):
+        towards(Balanced(), Broken("reading"), names=("angle", "sun", "length"))(step(), ())
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("limit", [3.0, math.inf])
+def test_a_scale_that_is_not_finite_is_named_whatever_the_limit(value, limit):
+    class Own(Constant):
+        def __call__(self, slope):
+            return torch.where(torch.arange(B) == 4, value, super().__call__(slope))
+
+    with pytest.raises(FloatingPointError, match=rf"lambda_t of Own is {value} \(row 4 of 6, training step \d+\)"):
+        towards(Own(), limit=limit)(step(), ())
+
+
 def test_a_jacobian_that_is_not_finite_is_named():
     def reads(x, timestep):
         z = Linear()(x, timestep)

@@ -31,7 +31,7 @@ class Small(Pendulum):
         return {name: lambda images: images.flatten(1).mean(1) for name in PENDULUM.ranges}
 
 
-SCENE = replace(PENDULUM, data=Small)
+SCENE = replace(PENDULUM, data=Small, results=Path("nowhere"))
 
 
 def tiny(scene, image):
@@ -125,6 +125,16 @@ def test_what_was_asked_in_the_same_way_is_kept(folder):
     assert json.loads((folder / "results" / "0" / "balanced--size-0.1.json").read_text())["rows"] == 2
 
 
+def test_sequences_of_another_length_have_a_folder_of_their_own(folder):
+    name = "parents, omega 1.5"
+    (first,) = measured(folder, only=[name]).values()
+    with pytest.raises(SystemExit, match=r"is of a sequence of 2 interventions, and steps=3 .* --out .*/steps-3"):
+        measured(folder, only=[name], steps=3)
+    assert measured(folder, only=[name]) == {"parents--omega-1.5.json": first}
+    assert PENDULUM.folder(5) == PENDULUM.results
+    assert PENDULUM.folder(10) == PENDULUM.results / "steps-10"
+
+
 def test_an_unknown_kind_of_model_is_refused():
     with pytest.raises(ValueError, match="expected kind 'nscm' or 'causal-vae', got 'large'"):
         models.model(PENDULUM, PENDULUM.data.graph, "large")
@@ -197,7 +207,7 @@ def test_sizes_are_chosen_by_the_error_of_all_factors_together(folder, monkeypat
     choose.choose(SCENE, folder, folder / "results", N)
     content = json.loads((folder / "results" / "chosen.json").read_text())
     assert content["error / doing nothing"] == {"balanced": {"0": 0.8087, "0.1": 0.3478, "0.3": 1.3043}}
-    assert methods.chosen(folder / "results" / "chosen.json")["balanced"] == 0.1
+    assert methods.chosen(SCENE, folder / "results")["balanced"] == 0.1
     errors[0.2], tried[:] = (0.5, 0.5), []
     monkeypatch.setattr(choose, "SWEPT", {"balanced": (0.1, 0.2)})
     choose.choose(SCENE, folder, folder / "results", N)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from statistics import stdev
 
 import pytest
@@ -29,7 +30,7 @@ def line(metric, action, variable, rows, reference=None):
     }
 
 
-def content(scene, name, share, composition=0.5, growth=1.0, drift=0.1):
+def content(scene, name, share, composition=0.5, growth=1.0, drift=0.1, back=0.1):
     """Errors of `share` of doing nothing, which is 10 after one intervention and grows with the steps."""
     first, second = scene.turns
     single = [line("composition, 1 cycle", "", "image", composition)]
@@ -37,7 +38,8 @@ def content(scene, name, share, composition=0.5, growth=1.0, drift=0.1):
         single.append(line("error against the truth", f"do({factor})", "image", 10 * share, 10.0))
         single.append(line("error of oracle", f"do({factor})", factor, [0.3] * 4, 0.0))
         single.append(line("Frechet distance", f"do({factor})", "image", [0.7]))
-    single.append(line("error of oracle", f"do({first})", second, [drift] * 3 + [drift + 0.001]))
+    for moved, other, error in ((first, second, drift), (second, first, back)):
+        single.append(line("error of oracle", f"do({moved})", other, [error] * 3 + [error + 0.001]))
     caused = next(iter(scene.structure))
     single.append(line("led through its equation", f"do({first})", caused, [1.0, 1.0, 1.0, 0.0]))
     steps, together = [], []
@@ -68,8 +70,8 @@ def content(scene, name, share, composition=0.5, growth=1.0, drift=0.1):
 
 
 @pytest.fixture(params=[PENDULUM, FLOW], ids=lambda scene: scene.name)
-def scene(request):
-    return request.param
+def scene(request, tmp_path):
+    return replace(request.param, results=tmp_path / "elsewhere")
 
 
 def written(out, scene, seed="0", **changes):
@@ -239,12 +241,19 @@ def test_targets_are_bounds_on_the_chosen_scale(scene, tmp_path):
 
 def test_what_correlates_is_caught_by_what_it_drags_along(scene, tmp_path):
     written(tmp_path, scene)
-    written(tmp_path, scene, "0-confounded", **{OURS: {"drift": 0.3}, FREE: {"drift": 0.1}})
+    written(tmp_path, scene, "0-confounded", **{OURS: {"drift": 0.3}, FREE: {"back": 0.3}})
     clean, confounded = loaded(scene, tmp_path), loaded(scene, tmp_path, confounded=True)
     assert set(clean) == set(confounded) == {OURS, CONSTANT, FREE}
     lines = caught(clean, confounded, DEFAULTS)
-    assert any(OURS in line and line.endswith("| yes |") for line in lines)
-    assert any(FREE in line and line.endswith("| no |") for line in lines)
+    first, second = scene.turns
+    for name, moved, other, said in [
+        (OURS, first, second, "yes"),
+        (OURS, second, first, "no"),
+        (FREE, first, second, "no"),
+        (FREE, second, first, "yes"),
+    ]:
+        (line,) = (line for line in lines if line.startswith(f"| {name} | do({moved}): {other} |"))
+        assert line.endswith(f"| {said} |")
     for seed in ("1", "1-confounded"):
         written(tmp_path, scene, seed)
     exploded(scene, tmp_path / "1-confounded" / "0.json", OURS)
@@ -292,9 +301,13 @@ def test_sums_of_values_are_of_rows():
     assert math.isnan(Value(math.nan).less(a).mean)
 
 
-def test_sizes_come_from_the_file_of_the_validation_rows(tmp_path):
-    assert chosen(tmp_path / "chosen.json") == DEFAULTS
+def test_sizes_come_from_the_file_of_the_validation_rows(scene, tmp_path):
+    scene = replace(scene, results=tmp_path / "scene")
+    assert chosen(scene, tmp_path) == DEFAULTS
+    scene.results.mkdir()
+    (scene.results / "chosen.json").write_text(json.dumps({"chosen": {"balanced": 3.0}}))
+    assert chosen(scene, tmp_path)["balanced"] == 3.0
     (tmp_path / "chosen.json").write_text(json.dumps({"chosen": {"balanced": 1.0}}))
-    best = chosen(tmp_path / "chosen.json")
+    best = chosen(scene, tmp_path)
     assert next(iter(methods(best))) == "balanced, size 1"
     assert {"balanced, size 0.3", "balanced, size 0"} <= set(methods(best))

@@ -1,5 +1,7 @@
 """Guidance by causal representations: which factors are read, which are led through their equations."""
 
+import math
+
 import pytest
 import torch
 
@@ -290,6 +292,25 @@ def test_pulls_cut_short_are_counted_and_said(rows, caplog):
     assert wild.pulls.vectors == N * 6
     assert "limit=3 cut" in caplog.text
     assert "lower size" in caplog.text
+    caplog.clear()
+    endless = built(scale="constant", size=1e6, limit=math.inf)
+    endless.predict(noise, other)
+    assert endless.pulls.cut == 0
+    assert "limit=inf cut 0 % of the pulls short, where size=1e+06 asks for up to" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("scale", "size"), [("balanced", 0.1), ("empirical", 0.1), ("ancestral", 0.03), ("constant", 1)]
+)
+def test_the_size_that_is_not_given_follows_the_form(rows, scale, size):
+    image, parents = rows
+    other = {**parents, "a": parents["a"] + 1}
+    plain = built(scale="constant", size=None) if scale == "balanced" else built(size=None)
+    asked = plain.but(scale=scale)  # of another form, whose size it must not keep
+    noise = asked.abduct(image, parents, UNITS, "x")
+    assert asked.config()["size"] is None
+    assert torch.equal(asked.predict(noise, other), asked.but(size=size).predict(noise, other))
+    assert not torch.equal(asked.predict(noise, other), asked.but(size=2 * size).predict(noise, other))
 
 
 def test_probes_belong_to_the_unit(rows):
