@@ -69,3 +69,7 @@ class Features(nn.Module):
             else:
                 columns.append(((value.to(self.mean.dtype) - self.mean[index]) / self.std[index])[:, None])
         return torch.cat(columns, dim=1)
+
+    def decode(self, z: Float[Tensor, "batch features"]) -> dict[str, Tensor]:
+        """The numbers behind features, in the parents' own units; of parents that are no classes."""
+        return {name: self.mean[k] + self.std[k] * z[:, k] for k, name in enumerate(self.variables)}

@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from causalcf.diffusion.gradient import Scale, Towards
 from causalcf.diffusion.guidance import Guidance
+from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms import structure as structures
 from causalcf.mechanisms.base import Noise, Parents
 from causalcf.mechanisms.led import Form, LedDiffusion
@@ -135,6 +136,50 @@ class NSCMDiffusion(LedDiffusion):
         return {
             name: [names[cause] for cause in heard.nonzero()[:, 0]] for name, heard in zip(names, edges, strict=True)
         }
+
+    @torch.no_grad()
+    def read(self, images: Float[Tensor, "batch channel height width"]) -> dict[str, Float[Tensor, " batch"]]:
+        """The factors that the projector alone reads from images in [0, 1], in their own units.
+
+        Noisy images are read by `projector(x, timestep)` itself, standardised.
+
+        Example:
+            `scm.mechanism("image").read(rows["image"])["angle"]`
+        """
+        self.variable.check("image", images)
+        share = Schedule(self.schedule).alpha_bar[0].sqrt().item()
+        start = torch.zeros(len(images), dtype=torch.long, device=self.device)
+        return self.features.decode(self.projector(share * (2 * images.to(self.device, self.dtype) - 1), start))
+
+    @torch.no_grad()
+    def follow(self, factors: Parents, **changed: float | Tensor) -> dict[str, Float[Tensor, " batch"]]:
+        """What the equations alone make of an intervention on factors: the others follow, with their own noise.
+
+        `z_k* = s_k(pa_k*) + z_k - s_k(pa_k)`. In an SCM the mechanisms of the factors say this, with densities of any
+        shape; these equations are what pulls are led through.
+
+        Args:
+            factors: the factual ones, shape `(B,)` each.
+            changed: factor -> its new value, a number or one per row.
+
+        Raises:
+            ValueError: what is changed is no factor of this image.
+
+        Example:
+            `scm.mechanism("image").follow(rows, angle=0.3)["length"]`
+        """
+        unknown = [name for name in changed if name not in self.parents]
+        if unknown:
+            raise ValueError(f"follow: expected factors of {', '.join(self.parents)}, got {unknown[0]!r}")
+        rows = len(next(iter(factors.values())))
+        new = {name: torch.as_tensor(value).to(factors[name]).expand(rows) for name, value in changed.items()}
+        z, edges = self.features(factors, rows), self.equations.edges()
+        u, target = z - self.equations(z, edges), self.features({**factors, **new}, rows)
+        led = (edges > 0).any(1) & torch.tensor([name not in new for name in self.parents], device=z.device)
+        after = target
+        for _ in self.parents:  # causes first, whatever their order: no path is longer
+            after = torch.where(led, self.equations(after, edges) + u, target)
+        return self.features.decode(after)
 
     def act(self, noise: Noise, intervened: Collection[str]) -> Noise:
         """The noise, and in "do" which factors were intervened on, for `predict` and `caused`.

@@ -8,6 +8,7 @@ import torch
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.diffusion.gradient import Balanced, Towards
+from causalcf.diffusion.schedule import Schedule
 from causalcf.mechanisms.led import SETTLING
 from causalcf.networks.projector import Equations
 from causalcf.training.discovery import hamming
@@ -611,3 +612,36 @@ def test_widths_of_the_projector_are_checked(kind, widths):
 def test_a_class_is_no_factor():
     with pytest.raises(TypeError, match="k is categorical, and factors are numbers"):
         M.NSCMDiffusion(widths=(8, 8)).build(cf.Image(1, 8, 8), {"k": cf.Categorical(3)})
+
+
+def test_the_projector_alone_reads_factors_in_their_units(rows):
+    image = rows[0]
+    mechanism = built()
+    mechanism.features.mean[:] = torch.tensor([3.0, 0.0, -1.0])
+    mechanism.features.std[:] = torch.tensor([2.0, 1.0, 0.5])
+    read = mechanism.read(image)
+    near = Schedule("linear").alpha_bar[0].sqrt().item() * (2 * image - 1)
+    z = mechanism.projector(near, torch.zeros(N, dtype=torch.long))
+    torch.testing.assert_close(
+        torch.stack([read[name] for name in PARENTS], 1), z * mechanism.features.std + mechanism.features.mean
+    )
+    torch.testing.assert_close(mechanism.features(read, N), z)
+    with pytest.raises(ValueError, match=r"image: expected"):
+        mechanism.read(image[:, :, :4])
+
+
+def test_the_equations_alone_say_what_follows(rows):
+    _, parents = rows
+    mechanism = built(structure={"a": ["b"], "c": ["a"]})  # the causes of c come after one another, not in their order
+    torch.nn.init.normal_(mechanism.equations.last, generator=torch.Generator().manual_seed(0))
+    same = mechanism.follow(parents)
+    assert all(torch.allclose(same[name], parents[name]) for name in PARENTS)
+    moved = mechanism.follow(parents, b=1.5)
+    assert (moved["b"] == 1.5).all()
+    z, new = (mechanism.features(values, N) for values in (parents, moved))
+    torch.testing.assert_close((new - mechanism.equations(new))[:, [0, 2]], (z - mechanism.equations(z))[:, [0, 2]])
+    assert ((moved["c"] - parents["c"]).abs() > 1e-3).all()
+    held = mechanism.follow(parents, b=1.5, a=parents["a"])
+    torch.testing.assert_close(held["c"], parents["c"])
+    with pytest.raises(ValueError, match="follow: expected factors of a, b, c, got 'q'"):
+        mechanism.follow(parents, q=1.0)
