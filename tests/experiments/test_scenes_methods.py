@@ -11,9 +11,9 @@ import torch
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.data import Pendulum
-from experiments.scenes import choose, evaluate, methods, models, results, truth
+from experiments.scenes import choose, evaluate, methods, models, results, shipped, truth
 from experiments.scenes.judge import Judge, save_judge
-from experiments.scenes.scene import PENDULUM, SCENES
+from experiments.scenes.scene import PENDULUM, SCENES, STRAYED
 
 N = 2
 
@@ -160,6 +160,18 @@ def test_a_model_turned_round_still_answers(folder):
     assert not torch.equal(world["angle"], test["angle"])
     assert world["image"].shape == test["image"].shape
     assert wrong.mechanism("image").structure == PENDULUM.wrong
+
+
+def test_the_model_that_ships_is_asked_as_training_left_it(tmp_path):
+    shipped.main(tmp_path)
+    laid, own = cf.SCM.load(tmp_path / "pendulum-stray-nscm"), cf.load_pretrained("pendulum-nscm")
+    image, trained = laid.mechanism("image"), models.model(STRAYED, own.graph).mechanisms["image"]
+    assert image.config() == {**trained.config(), "recipe": own.mechanism("image").config()["recipe"]}
+    weights = own.mechanism("image").state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in image.state_dict().items())
+    before = (tmp_path / "pendulum-stray-nscm" / "config.json").stat().st_mtime_ns
+    shipped.main(tmp_path)
+    assert (tmp_path / "pendulum-stray-nscm" / "config.json").stat().st_mtime_ns == before
 
 
 def test_sequences_end_with_a_caused_factor():
