@@ -216,7 +216,7 @@ def test_alignment_names_the_level_where_guidance_blows_up(rows):
     image, parents = rows
     made = built(M.DynamicDiffusion, solver="explicit ddim", passes_per_level=1, omega=1e308)
     made.network.unet.conv_out.bias.data += 10
-    with pytest.raises(FloatingPointError, match=r"the step from level 4 of 4 is not finite .*\(Anchored\)"):
+    with pytest.raises(FloatingPointError, match=r"the step from level 4 of 4 is not finite .*, or omega=1e\+308,"):
         made.abduct(image, parents, UNITS, "x")
 
 
