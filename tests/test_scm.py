@@ -256,7 +256,7 @@ def test_what_a_mechanism_says_is_not_finite_is_told_of_its_variable_once():
         for fails in ("predict", "abduct"):
             mechanism = M.Functional(refused(message, fails == "predict"), refused(message, fails == "abduct"))
             world = cf.SCM(graph, {"a": M.Gaussian(weights={}), "b": mechanism}).observe(rows)
-            with pytest.raises(FloatingPointError, match="^b: step 2 is not finite$"):
+            with pytest.raises(FloatingPointError, match=r"^b: step 2 is not finite$"):
                 world.do(a=1.0)["b"]
 
 
