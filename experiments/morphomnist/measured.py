@@ -122,6 +122,11 @@ class Result:
         held = math.nan if not reference or reference["mean"] is None else reference["mean"]
         return Value(line["estimate"]["mean"], half_of(line["estimate"]), held, values)
 
+    def behind(self, column: str) -> int:
+        """The rows behind a column: fewer have gone through ten cycles, and back."""
+        metric = COLUMNS[column][0]
+        return self.few if metric.startswith("reversibility") or metric.endswith("10 cycles") else self.rows
+
     @property
     def spread(self) -> float:
         """Standard deviation of the abducted noise."""

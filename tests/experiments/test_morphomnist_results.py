@@ -275,6 +275,23 @@ def test_claims_compare_the_methods_they_name(results):
     assert not any("semantic beats spatial" in line for line in claims({"0": few}))
 
 
+def test_claims_go_along_omega_and_say_what_comes_back(results):
+    told = {(claim.text, claim.better, claim.other): dict(claim.columns) for claim in stated()}
+    for model in ("spatial", "semantic"):
+        plain, scaled = f"{model}: 2M, 24", f"{model}: 2M, 24, omega 5"
+        assert ("omega raises effectiveness", scaled, plain) in told
+        assert ("omega costs identity", plain, scaled) in told
+    calibrated = "spatial-long: 2M with replay, 24, omega calibrated"
+    others = {other for _, better, other in told if better == calibrated}
+    assert others == {"CTA, 24, omega 2, 10 passes", "spatial-long: 2M with replay, 24, omega 1.15"}
+    back = {"do(t): reversibility", "do(d): reversibility"}
+    assert all(back <= columns.keys() for (text, *_), columns in told.items() if text.startswith("few steps beat"))
+    assert {COLUMNS[column] for column in back} <= evaluate.CLAIMED
+    lines = [line.split(" | ") for line in claims({"0": results, "1": results}) if "few steps beat" in line]
+    assert {cells[6] for cells in lines if cells[2] in back} == {"20, 20"}
+    assert {cells[6] for cells in lines if cells[2] not in back} == {"200, 200"}
+
+
 def test_a_claim_is_undecided_where_seeds_disagree(results):
     swapped = dict(results)
     first, second = "semantic: 2M, 24", "spatial: 2M, 24"
