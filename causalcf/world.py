@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,8 @@ class ExogenousNoise(Mapping[str, Noise]):
         if self._evidence is None:
             return mechanism.noise(self._units, name)
         parents = {parent: self._evidence[parent] for parent in self._scm.graph.parents(name)}
-        return mechanism.abduct(self._evidence[name], parents, self._units, name)
+        with _named(name):
+            return mechanism.abduct(self._evidence[name], parents, self._units, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._scm.graph)
@@ -149,7 +151,9 @@ class World(Mapping[str, Tensor]):
         def natural() -> Tensor:
             mechanism = self.scm.mechanism(name)
             noise = mechanism.act(self.noise[name], intervened(self.scm.graph, name, self.actions))
-            value = _shaped(name, variable, mechanism.predict(noise, parents), len(self))
+            with _named(name):
+                predicted = mechanism.predict(noise, parents)
+            value = _shaped(name, variable, predicted, len(self))
             return _finite(name, {"value": value}, "predicted value")["value"]
 
         if name not in self.actions:
@@ -252,6 +256,17 @@ def _shaped(name: str, variable: Variable, value: Tensor, rows: int) -> Tensor:
         f"{name}: expected its mechanism to predict {kind} of shape {shape}, got {value.dtype} of shape "
         f"{tuple(value.shape)}; correct the equation, or `predict`"
     )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Under which what a mechanism says is not finite has the variable's name."""
+    try:
+        yield
+    except FloatingPointError as error:
+        if str(error).startswith(f"{name}: "):
+            raise
+        raise type(error)(f"{name}: {error}") from error
 
 
 def _finite(name: str, values: Noise, what: str) -> Noise:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 def digest(folders: Iterable[Path], about: object, files: str = "*.safetensors") -> str:
@@ -29,4 +30,16 @@ def answered(path: Path, asked: str) -> bool:
         path: of the file.
         asked: the digest of what is asked now.
     """
-    return path.exists() and json.loads(path.read_text()).get("asked") == asked
+    return path.exists() and written(path).get("asked") == asked
+
+
+def written(path: Path) -> dict[str, Any]:
+    """The content of a file that a command wrote.
+
+    Raises:
+        ValueError: it is damaged; says which.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, and it is made again") from None

@@ -241,6 +241,25 @@ def test_a_prediction_that_is_not_finite_is_refused_with_its_row():
         world.do(a=torch.tensor([0.0, 5.0, 5.0]))["b"]
 
 
+def test_what_a_mechanism_says_is_not_finite_is_told_of_its_variable_once():
+    def refused(message, out):
+        def equation(value, pa):
+            if out:
+                raise FloatingPointError(message)
+            return value
+
+        return equation
+
+    graph = cf.CausalGraph("a -> b", a=cf.Continuous(), b=cf.Continuous())
+    rows = {"a": torch.zeros(3), "b": torch.ones(3)}
+    for message in ("step 2 is not finite", "b: step 2 is not finite"):
+        for fails in ("predict", "abduct"):
+            mechanism = M.Functional(refused(message, fails == "predict"), refused(message, fails == "abduct"))
+            world = cf.SCM(graph, {"a": M.Gaussian(weights={}), "b": mechanism}).observe(rows)
+            with pytest.raises(FloatingPointError, match=r"^b: step 2 is not finite$"):
+                world.do(a=1.0)["b"]
+
+
 def test_how_many_rows_and_which_variables_are_checked(scm):
     for rows in (2.5, -1, 0):
         with pytest.raises(ValueError, match="sample: expected a whole number rows >= 1"):

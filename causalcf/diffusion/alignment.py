@@ -58,7 +58,7 @@ class _Aligning(Anchored):
 
     @property
     def remedy(self) -> str:
-        return "lower rate, or the scale of the guidance (Anchored)"
+        return f"lower rate, or omega={self.scale:g}"
 
 
 class _Align(Sampler):

@@ -56,6 +56,10 @@ class Calibrated(Guidance):
     def asks(self) -> int:  # noqa: D102
         return 1
 
+    @property
+    def remedy(self) -> str:  # noqa: D102
+        return f"lower omega={self.omegas[0]:g}, or leave the readers of {', '.join(self.readers)} out"
+
     def branches(self, condition: Tensor, k: int) -> tuple[Tensor, ...]:  # noqa: D102
         return self.free.branches(condition, k)
 

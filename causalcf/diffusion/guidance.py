@@ -107,6 +107,10 @@ class Contrast(Guidance):
     def asks(self) -> int:  # noqa: D102
         return 1
 
+    @property
+    def remedy(self) -> str:  # noqa: D102
+        return f"lower omega={self.scale:g}"
+
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         return (self.scale - 1) * (step.epsilon - branches[0])
 

@@ -79,6 +79,10 @@ class Reading(Guidance):
     share: float = 1.0
     dtype: torch.dtype = torch.float32
 
+    @property
+    def remedy(self) -> str:  # noqa: D102
+        return f"leave the readers of {', '.join(self.readers)} out"
+
     def __call__(self, step: Step, branches: tuple[Images, ...]) -> Images:  # noqa: D102
         alpha, sigma = step.levels.alpha[step.k].item(), step.levels.sigma[step.k].item()
         if not self.between[0] <= alpha / sigma <= self.between[1]:

@@ -44,10 +44,11 @@ SOLVERS: dict[str, Callable[[Diffusion], Solver]] = {
     "ddim": lambda own: DDIM(FixedPoint(own.passes, own.tolerance)),
     "explicit ddim": lambda own: DDIM(Explicit()),
     "2m": lambda own: Multistep(),
-    "bidirectional ddim": lambda own: BidirectionalDDIM(),
+    "bidirectional ddim": lambda own: BidirectionalDDIM() if own.mixing is None else BidirectionalDDIM(own.mixing),
     "belm": lambda own: BELM(),
-    "edict": lambda own: EDICT(),
+    "edict": lambda own: EDICT() if own.mixing is None else EDICT(own.mixing),
 }
+MIXED = {"bidirectional ddim": 0.0, "edict": 0.5}  # solvers that take `mixing`, and what it must be above
 
 
 class Diffusion(ImageMechanism):
@@ -84,6 +85,8 @@ class Diffusion(ImageMechanism):
         solver: how both directions are taken: "ddim" with fixed-point inversion; "explicit ddim", whose inversion takes
             the first-order guess; "2m", of second order, for few steps; "bidirectional ddim", "belm" or "edict", which
             are reversible.
+        mixing: the gamma of "bidirectional ddim", in (0, 1], or the p of "edict", in (0.5, 1]; None is the scheme's own
+            default, 1 and 0.93.
         replay: whether abduction also records what each step down misses, so that the factual image is retraced
             exactly by any solver and guidance; costs memory for one image per level, one call more ("ddim" and "edict":
             one or two per level, as they asked elsewhere on their way up; other reversible schemes: none) and, with
@@ -124,6 +127,7 @@ class Diffusion(ImageMechanism):
         spacing: Spacing = "log-snr",
         lowest: int = 0,
         solver: Literal["ddim", "explicit ddim", "2m", "bidirectional ddim", "belm", "edict"] = "ddim",
+        mixing: float | None = None,
         replay: bool = False,
         passes: int = 8,
         tolerance: float = 1e-4,
@@ -142,6 +146,16 @@ class Diffusion(ImageMechanism):
             raise ValueError(f"{kind}: expected prediction in {list(PREDICTIONS)}, got {prediction!r}")
         if solver not in SOLVERS:
             raise ValueError(f"{kind}: expected solver in {list(SOLVERS)}, got {solver!r}")
+        if mixing is not None and solver not in MIXED:
+            raise ValueError(
+                f"{kind}: mixing={mixing!r} is of the solvers {' and '.join(map(repr, MIXED))}, got solver={solver!r}; "
+                "give mixing=None"
+            )
+        if mixing is not None and not (number(mixing) and MIXED[solver] < mixing <= 1):
+            raise ValueError(
+                f"{kind}: expected {MIXED[solver]:g} < mixing <= 1 with solver={solver!r}, or None for its default, "
+                f"got {mixing!r}"
+            )
         if reference not in ("null", "factual"):
             raise ValueError(f"{kind}: expected reference 'null' or 'factual', got {reference!r}")
         if inversion not in ("condition", "guided"):
@@ -177,7 +191,8 @@ class Diffusion(ImageMechanism):
         self.schedule: Kind = schedule
         self.spacing: Spacing = spacing
         self.prediction, self.steps = prediction, steps
-        self.solver, self.replay, self.passes, self.tolerance = solver, replay, passes, tolerance
+        self.solver, self.mixing = solver, mixing
+        self.replay, self.passes, self.tolerance = replay, passes, tolerance
         self.reference, self.inversion, self.edit, self.compiled = reference, inversion, edit, compiled
         self.precision: Precision = precision
         self.omega, self.null_probability = omega, null_probability
@@ -191,7 +206,7 @@ class Diffusion(ImageMechanism):
             **{name: getattr(self, name) for name in ("tolerance", "omega", "reference", "inversion")},
             **{name: getattr(self, name) for name in ("null_probability", "precision", "compiled")},
             # a model without these is told as it was before they were known
-            **{name: value for name in ("refine", "lowest", "edit") if (value := getattr(self, name))},
+            **{name: value for name in ("refine", "lowest", "mixing", "edit") if (value := getattr(self, name))},
             "recipe": recipe_config(self.recipe),
         }
 

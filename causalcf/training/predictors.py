@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,16 +141,26 @@ def _fitted(
         return train_network(network, training, target, steps, precision, ADVICE)
 
 
+LAST = "config.json"  # of the files of a predictor to be written
 KINDS: dict[str, Callable[..., Predictor]] = {kind.__name__: kind for kind in (Classifier, Regressor, SmoothClassifier)}
 
 
 def save_predictor(network: Predictor, folder: str | Path) -> None:
-    """Write a predictor in half precision: config.json and weights.safetensors."""
+    """Write a predictor in half precision: weights.safetensors, and config.json when that is whole."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in network.state_dict().items()}
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / "weights.safetensors")
-    (folder / "config.json").write_text(json.dumps({"type": type(network).__name__, "options": network.options}) + "\n")
+    weights, config = folder / "weights.part", folder / "config.part"
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, weights)
+    (folder / LAST).unlink(missing_ok=True)
+    os.replace(weights, folder / "weights.safetensors")
+    config.write_text(json.dumps({"type": type(network).__name__, "options": network.options}) + "\n")
+    os.replace(config, folder / LAST)
+
+
+def has_predictor(folder: str | Path) -> bool:
+    """Whether `save_predictor` came to its end in this folder; one that was killed while writing leaves none."""
+    return (Path(folder) / LAST).is_file()
 
 
 def load_predictor(folder: str | Path) -> Predictor:
@@ -160,7 +171,7 @@ def load_predictor(folder: str | Path) -> Predictor:
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / LAST).read_text())
         network = KINDS[config["type"]](**config["options"])
         expected = network.state_dict()
         found = load_file(folder / "weights.safetensors")

@@ -26,7 +26,8 @@ from causalcf.explain import changes
 from causalcf.explain.repairs import accuracy
 from causalcf.metrics.tally import estimate
 from causalcf.networks.classifier import Classifier
-from causalcf.training.predictors import load_predictor, save_predictor
+from causalcf.storage import write_text
+from causalcf.training.predictors import has_predictor, load_predictor, save_predictor
 from causalcf.training.steps import derived_seed
 from experiments.asked import answered, digest
 from experiments.explain.data import Held
@@ -138,7 +139,7 @@ def fitted(case: str, train: int, steps: int, runs: Path, seed: int) -> Path:
         seed: of data and weights.
     """
     folder = runs / f"causes-{case}-{derived_seed(CASES[case][1], train, steps, seed) % 10**6}"
-    if not folder.is_dir():
+    if not has_predictor(folder):
         rows = learned(case, train, seed)
         save_predictor(fit_reader(rows, [LABEL], widths=WIDTHS, steps=steps, seed=seed), folder)
     return folder
@@ -297,7 +298,7 @@ def main(
             continue
         content = {"asked": print_of, **measured(question)}
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-        path.write_text(json.dumps({**content, "seed": seed, "machine": machine}, indent=1) + "\n")
+        write_text(path, json.dumps({**content, "seed": seed, "machine": machine}, indent=1) + "\n")
         print(path.stem, flush=True)
     contents = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     text = ["# Causes and explanations", "", *(line for content in contents for line in table(content))]

@@ -31,7 +31,7 @@ from causalcf.metrics.report import Report
 from causalcf.networks.classifier import Predictor
 from causalcf.pretrained import ROOT, load_judge
 from causalcf.storage import write_text
-from causalcf.training.predictors import fit_classifier, load_predictor, save_predictor
+from causalcf.training.predictors import fit_classifier, has_predictor, load_predictor, save_predictor
 from experiments.explain.bench import Asked
 from experiments.explain.claims import CONTEST, contest
 from experiments.explain.data import Split
@@ -79,7 +79,7 @@ class Digits(Asked):
 
 def fit_readers(out: Path, rows: int = 20_000, steps: int = STEPS) -> None:
     """A student of the classifier that ships, another classifier, and a student of that."""
-    if all((out / name).is_dir() for name in READERS):
+    if all(has_predictor(out / name) for name in READERS):
         return
     seen: Any = independent(rows, SEED)
     other = fit_classifier(seen, "digit", 10, steps=steps, seed=SEED)

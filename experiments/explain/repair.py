@@ -28,6 +28,7 @@ from causalcf.explain import Generator, Led, changes, gain, repair
 from causalcf.explain.explainer import Explainer
 from causalcf.explain.generators import from_scm
 from causalcf.explain.repairs import accuracy
+from causalcf.storage import write_text
 from causalcf.training.repair import repaired
 from experiments.asked import answered, digest
 from experiments.explain.data import Held
@@ -256,7 +257,7 @@ def main(
         content = measure(biased, draws, known(biased) if how is None else how, **given)
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         about = {**named, "asked": print_of, "seed": seed, "machine": machine}
-        path.write_text(json.dumps({**about, **content}, indent=1) + "\n")
+        write_text(path, json.dumps({**about, **content}, indent=1) + "\n")
         print(path.stem, f"gain {content['gain']:.3f}", flush=True)
         write(out)
     write(out)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from causalcf.diffusion.codec import Latents
-from causalcf.training.predictors import load_predictor, save_predictor
+from causalcf.training.predictors import has_predictor, load_predictor, save_predictor
 from experiments.explain.data import Faces, Held
 from experiments.explain.latents import coded, fit_autoencoder, load
 from experiments.explain.models import model
@@ -69,23 +69,20 @@ def fit_readers(faces: Faces, train: Held, out: Path, steps: int) -> None:
     seen = faces.split("val", VAL)
     smile = seen[faces.query]
 
-    def kept(name: str) -> bool:
-        return (out / name).is_dir()
-
     for name in ("classifier", "independent"):
-        if not kept(name):
+        if not has_predictor(out / name):
             network = fit_reader(train, [faces.query], steps=steps, seed=SEEDS[name])
             save_predictor(network, out / name)
             print(f"{name}: accuracy {accuracy(network, seen['image'], smile):.4f} on {VAL} rows", flush=True)
     for name, teacher in (("surrogate", "classifier"), ("judge", "independent")):
-        if not kept(name):
+        if not has_predictor(out / name):
             source = load_predictor(out / teacher)
             smooth = student(source, train, 2 * steps, SEEDS[teacher])
             save_predictor(smooth, out / name)
             said = (smooth.predict(seen["image"]) == source.predict(seen["image"])).double().mean()
             right = (smooth.predict(seen["image"]) == smile).double().mean()
             print(f"{name}: agrees with {teacher} on {said:.4f}, right on {right:.4f} of {VAL} rows", flush=True)
-    if not kept("attributes"):
+    if not has_predictor(out / "attributes"):
         names = train.attributes
         network = fit_reader(train, names, widths=(24, 48, 96), steps=2 * steps, seed=SEEDS["attributes"])
         save_predictor(network, out / "attributes")
@@ -102,7 +99,9 @@ def fit_latent(train: Held, out: Path, data: str, first: int, steps: int | None)
             x = train[:200]["image"]
             again = Latents(network).decode(Latents(network).encode(x))
         print(f"autoencoder: {255 * (again - x).abs().mean().item():.2f} grey levels on 200 training rows", flush=True)
-        network.save_pretrained(autoencoder)
+        unfinished = autoencoder.with_name(autoencoder.name + ".part")
+        network.save_pretrained(unfinished)
+        unfinished.rename(autoencoder)
     if not target.is_dir():
         graph, rows = coded(load(autoencoder).autoencoder, train)
         scm = model(graph, steps)

@@ -26,7 +26,8 @@ from causalcf.metrics import (
     Tally,
 )
 from causalcf.pretrained import ROOT
-from experiments.asked import digest
+from causalcf.storage import write_text
+from experiments.asked import digest, written
 from experiments.morphodigits.evaluate import plan
 from experiments.morphomnist.evaluate import evaluations, kept
 from experiments.morphomnist.measured import slug
@@ -112,14 +113,14 @@ def main(
             again = cf.evaluate(scm, data[:cycled], plan(), [Reversibility()], batch=batch, seed=seed)
         about = {"way": way, "asked": print_of, "evaluations": cost, "cycled": cycled}
         lines = [*report.to_dict()["lines"], *again.to_dict()["lines"]]
-        path.write_text(json.dumps({**about, **report.to_dict(), "lines": lines}, indent=1) + "\n")
+        write_text(path, json.dumps({**about, **report.to_dict(), "lines": lines}, indent=1) + "\n")
         print(way, flush=True)
     out.with_suffix(".md").write_text(table(out))
 
 
 def stored(path: Path) -> dict[str, Any]:
     """What was measured; the first files call the rows that went through reversibility `back`."""
-    content = json.loads(path.read_text())
+    content = written(path)
     return {"cycled": content.get("back", 0), **content}
 
 
@@ -131,7 +132,7 @@ def table(out: Path) -> str:
         path = out / f"{slug(way)}.json"
         if not path.exists():
             continue
-        content = json.loads(path.read_text())
+        content = written(path)
         found = {(line["metric"], line["action"], line["variable"]): line for line in content["lines"]}
         cost = content["evaluations"]
         back = f" ({cost['backward']:.0f} backward)" if cost["backward"] else ""

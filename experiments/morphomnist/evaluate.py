@@ -5,6 +5,8 @@
 Writes one JSON file per method as soon as it is measured, so that it can be killed and started again, and then the
 table, the claims, the curves and the pictures of all that is measured. The interventions, one value per row, are drawn
 once and stored beside: thickness and intensity from the training columns, the digit from the nine others.
+
+Options are chosen on validation rows, `--split val`, whose results lie apart and are in no table.
 """
 
 import json
@@ -12,7 +14,7 @@ import math
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,9 +36,10 @@ from causalcf.metrics import (
     evaluate,
 )
 from causalcf.networks.classifier import Classifier
+from causalcf.storage import write_text
 from causalcf.training.predictors import load_predictor
 from causalcf.units import Units
-from experiments.asked import digest
+from experiments.asked import digest, written
 from experiments.benchmarks.evaluations import Asked
 from experiments.morphomnist.claims import stated
 from experiments.morphomnist.measured import COLUMNS, slug
@@ -44,7 +47,9 @@ from experiments.morphomnist.methods import METHODS
 from experiments.morphomnist.models import folder
 from experiments.morphomnist.results import write_all
 
+Split = Literal["val", "test"]
 REFERENCE = 2000  # training rows behind minimality and the Frechet distance
+COUNTED = 20  # rows that network evaluations are counted on
 FEW_CYCLES, SLOW_CYCLES = 25, 10  # rows that go through ten cycles where a method is not a main one, or is slow
 CLAIMED = {COLUMNS[column] for claim in stated() for column, _ in claim.columns}  # what claims compare row by row
 
@@ -61,13 +66,18 @@ def planned(path: Path, rows: Mapping[str, Tensor], train: Mapping[str, Tensor],
     """The interventions of some rows, from the file that stores them; drawn, and stored, where it does not."""
     ids = rows["id"].tolist()
     if path.exists():
-        kept = json.loads(path.read_text())
+        kept = written(path)
+        if kept["id"][:1] != ids[:1]:
+            raise ValueError(
+                f"{path.parent} holds results of other rows, from id {kept['id'][0]} on, expected {ids[0]}; "
+                "give another folder, --out"
+            )
         if kept.get("seed") == seed and kept["id"][: len(ids)] == ids:
             return {name: torch.tensor(kept[name][: len(ids)]) for name in (*train, "digit")}
     drawn = {
         name: [round(value, 6) for value in found.tolist()] for name, found in interventions(rows, train, seed).items()
     }
-    path.write_text(json.dumps({"seed": seed, "id": ids, **drawn}) + "\n")
+    write_text(path, json.dumps({"seed": seed, "id": ids, **drawn}) + "\n")
     return {name: torch.tensor(values) for name, values in drawn.items()}
 
 
@@ -141,24 +151,27 @@ def main(
     pictures: Path = Path("runs/morphomnist-pictures"),
     batch: int = 100,
     seed: int = 0,
+    split: Split = "test",
 ) -> None:
     """Measure every method that has its weights, and write what the results say.
 
     Args:
-        rows: test rows.
-        few: test rows for the methods that optimise at test time.
+        rows: how many, the first of the split.
+        few: rows for the methods that optimise at test time.
         cycles: rows that go through ten cycles of composition, and through reversibility, where a method is a main one.
         only: names of methods; all by default.
         models: folder of `morphomnist-<name>`.
         predictors: folder of judges and readers.
-        out: where the JSON files, the interventions, the table, the claims and the curves go.
+        out: where the JSON files, the interventions, the table, the claims and the curves go; of validation rows, whose
+            folder is `val` in it, the JSON files and the interventions alone.
         pictures: where grids of pictures go; they show images of the data set.
         batch: rows at a time.
         seed: of the interventions and of what abduction draws; other seeds than 0 read models trained with them.
+        split: "test", or "val" for rows that options are chosen on.
     """
-    data = MorphoMNIST(folder("morphomnist"), "test", mnist=folder("mnist"))
+    data = MorphoMNIST(folder("morphomnist"), split, mnist=folder("mnist"))
     train = MorphoMNIST(folder("morphomnist"), "train")
-    place = out / str(seed)
+    place = (out if split == "test" else out / split) / str(seed)
     place.mkdir(parents=True, exist_ok=True)
     drawn = planned(place / "interventions.json", data[:rows], train.columns(["thickness", "intensity"]), seed)
     judges = {name: load_predictor(predictors / f"judge-{name}") for name in ("digit", "thickness", "intensity")}
@@ -175,7 +188,7 @@ def main(
         scm, count = method.made(cf.SCM.load(weights), predictors), min(rows, few) if method.slow else rows
         asked = digest([weights, predictors], [name, options(scm.mechanism("image")), seed])
         first = min(cycles if method.main else SLOW_CYCLES if method.slow else FEW_CYCLES, count)
-        if path.exists() and kept(json.loads(path.read_text()), asked, count, first):
+        if path.exists() and kept(written(path), asked, count, first):
             continue
         plan = {f"do({variable})": cf.do(**{variable: drawn[variable][:count]}) for variable in drawn}
         metrics: list[Tally] = [
@@ -190,7 +203,8 @@ def main(
             Frechet(digit.features, reference["image"]),
         ]
         with torch.no_grad():
-            cost = evaluations(scm, data[:20], plan["do(thickness)"].at(slice(0, 20), count))
+            some = slice(0, min(count, COUNTED))
+            cost = evaluations(scm, data[some], plan["do(thickness)"].at(some, count))
             report = evaluate(scm, data[:count], plan, metrics, batch=batch, seed=seed)
             part = {name: action.at(slice(0, first), count) for name, action in plan.items()}
             again = [Composition(cycles=(10,)), Reversibility()]
@@ -202,9 +216,10 @@ def main(
                 values = found.values.tolist()  # for differences of methods, row by row
                 line["values"] = [None if math.isnan(value) else float(f"{value:.4g}") for value in values]
         about = {"method": name, "asked": asked, "evaluations": cost, "cycled": first, "machine": machine}
-        path.write_text(json.dumps({**about, **content}) + "\n")
+        write_text(path, json.dumps({**about, **content}) + "\n")
         print(name, cost, flush=True)
-    write_all(out, models, predictors, pictures)
+    if split == "test":
+        write_all(out, models, predictors, pictures)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from causalcf.metrics.tally import estimate
+from experiments.asked import written
 from experiments.morphomnist.methods import METHODS
 from experiments.paired import half_of, sure
 
@@ -122,6 +122,11 @@ class Result:
         held = math.nan if not reference or reference["mean"] is None else reference["mean"]
         return Value(line["estimate"]["mean"], half_of(line["estimate"]), held, values)
 
+    def behind(self, column: str) -> int:
+        """The rows behind a column: fewer have gone through ten cycles, and back."""
+        metric = COLUMNS[column][0]
+        return self.few if metric.startswith("reversibility") or metric.endswith("10 cycles") else self.rows
+
     @property
     def spread(self) -> float:
         """Standard deviation of the abducted noise."""
@@ -145,4 +150,4 @@ class Result:
 def load(place: Path) -> dict[str, Result]:
     """What is measured so far, in the order of the methods."""
     found = {name: place / f"{slug(name)}.json" for name in METHODS}
-    return {name: Result(json.loads(path.read_text())) for name, path in found.items() if path.exists()}
+    return {name: Result(written(path)) for name, path in found.items() if path.exists()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter, Symme
 import causalcf as cf
 from causalcf.data import MorphoMNIST
 from causalcf.plot.sheet import Caption, Group, Panel, pictures, sheet
+from experiments.asked import written
 from experiments.morphomnist.claims import claims
 from experiments.morphomnist.measured import KEPT, MEASURED, READ, SOUND, Result, load
 from experiments.morphomnist.methods import BEST, CHOSEN, FIFTY, METHODS, OMEGAS
@@ -172,7 +172,7 @@ def grid(names: list[str], models: Path, predictors: Path, plan: Path, variable:
     """Rows of test images under one intervention, one column per method that has its weights, beside the truth."""
     data = MorphoMNIST(folder("morphomnist"), "test", mnist=folder("mnist"))
     seen = data[:rows]
-    values = json.loads(plan.read_text())[variable][:rows]
+    values = written(plan)[variable][:rows]
     tensor = seen[variable].new_tensor(values)
     action = cf.do(**{variable: tensor})
     texts = [[Caption(f"{value:g}" if variable == "digit" else f"{value:.1f}")] for value in values]

@@ -10,7 +10,7 @@ import torch
 import causalcf as cf
 from causalcf import mechanisms as M
 from causalcf.data import MorphoMNIST
-from causalcf.training.predictors import fit_classifier, fit_regressor, save_predictor
+from causalcf.training.predictors import fit_classifier, fit_regressor, has_predictor, save_predictor
 from causalcf.units import Units
 from experiments.morphomnist.models import VARIATIONAL, folder
 
@@ -38,7 +38,7 @@ def main(out: Path = Path("runs/morphomnist-predictors"), steps: int = 1500, rea
     for role, seed in SEEDS.items():
         for name in ("digit", "thickness", "intensity"):
             path, seen_by = out / f"{role}-{name}", rows[role]
-            if path.is_dir():
+            if has_predictor(path):
                 continue
             length = steps if role == "judge" else reader_steps
             if role == "reader" and name != "digit":

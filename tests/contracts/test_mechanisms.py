@@ -88,6 +88,12 @@ CASES = [
         for encoder, hidden, dropped in (("image", 0.0, "all"), ("image and parents", 0.5, "parents"))
     ),
     Case(
+        "spatial diffusion bidirectional ddim, mixed",
+        M.SpatialDiffusion,
+        cf.Image(2, 8, 8),
+        options={"widths": [8, 8], "steps": 40, "solver": "bidirectional ddim", "mixing": 0.96},
+    ),
+    Case(
         "spatial diffusion, edits kept local",
         M.SpatialDiffusion,
         cf.Image(2, 8, 8),

@@ -140,6 +140,14 @@ def test_a_class_is_read_right_or_wrong():
     assert (Calibrated(free, {"bright": bright}, {"bright": now}, {"bright": 0.0}).chosen(step, away) == 1).all()
 
 
+def test_a_scale_that_is_too_large_to_calibrate_is_told():
+    linear, denoiser, _ = setup()
+    free = ClassifierFree(1e308, 1e9 * linear.null)
+    found = Calibrated(free, {"mean": Mean()}, {"mean": torch.zeros(6)}, {"mean": 0.1}, (1e308,), ratio=1e9)
+    with pytest.raises(FloatingPointError, match=r"; lower omega=1e\+308, or leave the readers of mean out, or take"):
+        guided(denoiser, linear.a, found)(1e9 * linear.x, 4, None)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"omegas": (2.0, 1.0)}, "rising omegas"), ({"targets": {}}, "no target or no tolerance")],

@@ -123,4 +123,33 @@ def test_everything_is_timed_against_something(tmp_path, monkeypatch):
     assert found["calls of 25 guided steps"] == 25
     assert found["rows of the calls of 25 guided steps"] == [2]
     assert found["composition, grey levels"]["float32"] < found["composition, grey levels"]["bfloat16"]
-    assert len(timed) == 5
+    assert found["time of a reader, both ways, over a denoiser"] == 2.0
+    assert found["time of 8 fine levels with two readers over bare forwards"] == 2.0
+    assert len(timed) == 7
+
+
+def test_what_is_bare_is_what_the_model_asks_of_its_denoiser(rows):
+    steered = trajectory.sparing(cf.load_pretrained("morphomnist-spatial"))
+    plainer = {name: values for name, values in rows.items() if name != "slant"}
+    act = trajectory.bare(steered, plainer)
+    with evaluations.Asked(steered.mechanism("image")) as asked:
+        act()
+    assert sum(asked.rows["forward"]) == 33 * len(plainer["id"])
+    assert asked.rows["backward"] == []
+    assert evaluations.evaluations(steered, plainer) == {
+        "forward": 33,
+        "backward": 0,
+        "reader forward": 9,
+        "reader backward": 8,
+    }
+
+
+def test_a_reader_passes_both_ways():
+    read = []
+
+    def reader(image):
+        image.register_hook(read.append)
+        return image.flatten(1).mean(1)
+
+    trajectory.both_ways(reader, torch.ones(2, 1, 4, 4), 3)
+    assert [tuple(slope.shape) for slope in read] == 3 * [(2, 1, 4, 4)]

@@ -14,7 +14,7 @@ from causalcf.explain.explanation import Explanation
 from causalcf.mechanisms import Recipe
 from causalcf.networks.classifier import Classifier
 from causalcf.networks.smooth import SmoothClassifier
-from causalcf.training.predictors import save_predictor
+from causalcf.training.predictors import has_predictor, save_predictor
 from experiments.benchmarks.memory import PROCESS
 from experiments.explain import train
 from experiments.explain.bench import digests
@@ -315,8 +315,13 @@ def test_readers_and_generator_are_trained(tmp_path, monkeypatch):
     held = {path.name for path in (tmp_path / "toyfaces-readers").iterdir()}
     assert held == {"classifier", "independent", "surrogate", "judge", "attributes"}
     assert (tmp_path / "toyfaces-spatial" / "weights.safetensors").exists()
+    (tmp_path / "toyfaces-readers" / "judge" / "config.json").unlink()  # as where it was killed while writing
+    (tmp_path / "toyfaces-autoencoder").rename(tmp_path / "toyfaces-autoencoder.part")
     monkeypatch.setattr(train, "fit_reader", lambda *_, **__: pytest.fail("trained again"))
     train.main("toyfaces", out=tmp_path, steps=1, rows=8)
+    assert has_predictor(tmp_path / "toyfaces-readers" / "judge")
+    assert load(tmp_path / "toyfaces-autoencoder")
+    assert not (tmp_path / "toyfaces-autoencoder.part").exists()
 
 
 def test_mirrored_rows_come_behind_the_others():

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import causalcf as cf
+from causalcf import mechanisms as M
 from causalcf import pretrained
+from causalcf.networks.classifier import Classifier, Regressor
 from experiments.asked import answered, digest
-from experiments.morphomnist import shipped
+from experiments.morphomnist import evaluate, shipped, train_predictors
 from experiments.morphomnist.claims import claims, common, stated, verdict
 from experiments.morphomnist.evaluate import kept, options, planned
 from experiments.morphomnist.measured import COLUMNS, Result, Value, load, of_rows, slug
@@ -139,7 +141,11 @@ def test_rows_that_do_not_count_keep_their_place():
     assert one.less(other).half == pytest.approx(of_rows([-1.0, 3.0]).half)
 
 
-def test_interventions_are_drawn_once(tmp_path):
+def killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_interventions_are_drawn_once(tmp_path, monkeypatch):
     rows = {"id": torch.arange(6), "digit": torch.arange(6)}
     train = {name: torch.rand(50, generator=torch.Generator().manual_seed(1)) for name in ("thickness", "intensity")}
     path = tmp_path / "interventions.json"
@@ -152,6 +158,13 @@ def test_interventions_are_drawn_once(tmp_path):
     assert all(len(values) == 6 for name, values in json.loads(path.read_text()).items() if name != "seed")
     assert not (first["digit"] == rows["digit"]).any()
     assert not torch.equal(planned(path, rows, other, 3 + 1)["thickness"], first["thickness"])
+    before = path.read_text()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", killed)
+        planned(path, rows, other, 3 + 2)
+    assert path.read_text() == before
+    with pytest.raises(ValueError, match=r"holds results of other rows, from id 0 on, expected 50; give another"):
+        planned(path, {"id": torch.arange(50, 53), "digit": torch.arange(3)}, train, 3)
 
 
 def test_what_was_measured_is_kept_only_if_it_was_asked_alike(tmp_path):
@@ -183,6 +196,71 @@ def test_a_file_answers_what_was_asked_with_these_weights_and_options(tmp_path):
     assert digest([tmp_path], 0, files="*") != alone
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / f"{slug(next(iter(METHODS)))}.json"
+    path.write_text('{"method": "spatial", "asked": "0')
+    for read in (lambda: load(tmp_path), lambda: answered(path, "0")):
+        with pytest.raises(ValueError, match=rf"{path.name} is damaged \(.*\); delete it, and it is made again"):
+            read()
+
+
+def test_a_predictor_that_was_not_written_to_its_end_is_trained_again(tmp_path, monkeypatch):
+    made = []
+
+    class Few:
+        def __init__(self, *_, **__):
+            self.rows = {name: torch.rand(8) for name in ("thickness", "intensity")}
+            self.rows |= {"digit": torch.arange(8), "image": torch.rand(8, 1, 28, 28), "id": torch.arange(8)}
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return {name: column[index] for name, column in self.rows.items()}
+
+    def fitted(network):
+        return lambda rows, name, *_, **__: made.append(name) or network(name)
+
+    monkeypatch.setenv("CAUSALCF_DATA", str(tmp_path))
+    monkeypatch.setattr(train_predictors, "MorphoMNIST", Few)
+    monkeypatch.setattr(train_predictors, "fit_classifier", fitted(lambda name: Classifier(1, 10, reads=name)))
+    monkeypatch.setattr(train_predictors, "fit_regressor", fitted(lambda name: Regressor(1, reads=name)))
+    (tmp_path / "judge-code").mkdir()  # which is saved whole or not at all
+    train_predictors.main(tmp_path)
+    assert made == ["digit", "thickness", "intensity"] * 2
+    (tmp_path / "reader-thickness" / "config.json").unlink()
+    train_predictors.main(tmp_path)
+    assert made[6:] == ["thickness"]
+
+
+@pytest.mark.skipif("CAUSALCF_DATA" not in os.environ, reason="CAUSALCF_DATA is not set")
+def test_validation_rows_are_measured_apart_and_are_in_no_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "REFERENCE", 200)
+    shipped.main(tmp_path)
+    predictors, out = tmp_path / "morphomnist-predictors", tmp_path / "results"
+    code = cf.SCM(cf.CausalGraph("image", image=cf.Image(1, 28, 28)), {"image": M.VAE(latent=2)})
+    code.mechanisms["image"].fitted = True
+    code.save(predictors / "judge-code")
+    name = "HVAE, fine-tuned"
+    given = {"models": tmp_path, "predictors": predictors, "out": out, "pictures": tmp_path / "pictures"}
+    for split, place in (("val", out / "val" / "0"), ("test", out / "0")):
+        evaluate.main(rows=8, cycles=1, only=[name], split=split, **given)
+        assert {path.name for path in place.iterdir()} == {"interventions.json", f"{slug(name)}.json"}
+        drawn = json.loads((place / "interventions.json").read_text())
+        first = 55_000 if split == "val" else 1_000_000
+        assert drawn["id"] == list(range(first, first + 8))
+        assert load(place)[name]["do(t): to the truth"].mean < load(place)[name]["do(t): to the truth"].reference
+        assert (out / "table.md").exists() == (split == "test")
+    assert (out / "table.md").read_text().count("# Seed") == 1
+    (place / f"{slug(name)}.json").unlink()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", killed)
+        evaluate.main(rows=8, cycles=1, only=[name], **given)
+    assert load(place) == {}
+    with pytest.raises(ValueError, match="results of other rows, from id 55000 on, expected 1000000"):
+        evaluate.main(rows=8, **{**given, "out": out / "val"})
+
+
 def test_claims_name_methods_that_are_measured():
     assert {side for claim in stated() for side in (claim.better, claim.other)} <= METHODS.keys()
 
@@ -195,6 +273,23 @@ def test_claims_compare_the_methods_they_name(results):
     assert all(line.count("|") == 10 for line in lines)
     few = {name: result for name, result in results.items() if name.startswith("spatial")}
     assert not any("semantic beats spatial" in line for line in claims({"0": few}))
+
+
+def test_claims_go_along_omega_and_say_what_comes_back(results):
+    told = {(claim.text, claim.better, claim.other): dict(claim.columns) for claim in stated()}
+    for model in ("spatial", "semantic"):
+        plain, scaled = f"{model}: 2M, 24", f"{model}: 2M, 24, omega 5"
+        assert ("omega raises effectiveness", scaled, plain) in told
+        assert ("omega costs identity", plain, scaled) in told
+    calibrated = "spatial-long: 2M with replay, 24, omega calibrated"
+    others = {other for _, better, other in told if better == calibrated}
+    assert others == {"CTA, 24, omega 2, 10 passes", "spatial-long: 2M with replay, 24, omega 1.15"}
+    back = {"do(t): reversibility", "do(d): reversibility"}
+    assert all(back <= columns.keys() for (text, *_), columns in told.items() if text.startswith("few steps beat"))
+    assert {COLUMNS[column] for column in back} <= evaluate.CLAIMED
+    lines = [line.split(" | ") for line in claims({"0": results, "1": results}) if "few steps beat" in line]
+    assert {cells[6] for cells in lines if cells[2] in back} == {"20, 20"}
+    assert {cells[6] for cells in lines if cells[2] not in back} == {"200, 200"}
 
 
 def test_a_claim_is_undecided_where_seeds_disagree(results):

@@ -1,12 +1,19 @@
 """Classifiers that judge counterfactuals."""
 
 import math
+import os
 
 import pytest
 import torch
 
 from causalcf.networks.classifier import Classifier
-from causalcf.training.predictors import fit_classifier, fit_regressor, load_predictor, save_predictor
+from causalcf.training.predictors import (
+    fit_classifier,
+    fit_regressor,
+    has_predictor,
+    load_predictor,
+    save_predictor,
+)
 
 
 class Rows:
@@ -78,6 +85,28 @@ def test_it_is_saved_and_loaded(classifier, tmp_path):
         load_predictor(tmp_path)
     with pytest.raises(ValueError, match="no predictor"):
         load_predictor(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("left", ["weights.part", "config.part"])
+def test_one_that_is_not_written_to_its_end_is_none(left, classifier, tmp_path, monkeypatch):
+    save_predictor(classifier, tmp_path / "whole")
+    assert has_predictor(tmp_path / "whole")
+    assert {path.name for path in (tmp_path / "whole").iterdir()} == {"config.json", "weights.safetensors"}
+    replace = os.replace
+
+    def killed(source, target):
+        if source.name == left:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    for folder in ("new", "whole"):
+        monkeypatch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_predictor(classifier, tmp_path / folder)
+        assert not has_predictor(tmp_path / folder)
+        monkeypatch.setattr(os, "replace", replace)
+        save_predictor(classifier, tmp_path / folder)
+        assert has_predictor(tmp_path / folder)
 
 
 def test_a_regressor_reads_values_in_their_own_unit_and_is_saved(tmp_path):
