@@ -139,6 +139,13 @@ def test_claims_follow_the_numbers_and_say_of_how_many():
     assert "| NA: 40 |" in line  # rows that both flip
 
 
+def test_integrated_gradients_are_held_against_smoothgrad_whichever_is_ahead():
+    claim = "integrated gradients raise NA over SmoothGrad's"
+    for integrated, smooth, said in ((0.8, 0.4, "held"), (0.4, 0.8, "not held"), (0.8, 0.8, "undecided")):
+        one = result("SCE-LITE-HQ, IntegratedGradients", confirmed=integrated)
+        assert verdicts(one, result("SCE-LITE-HQ, SmoothGrad", confirmed=smooth))[claim] == said
+
+
 def test_where_the_truth_is_unknown_the_rest_decides():
     pair = [result(name, seconds=spent, IoU=math.nan) for name, spent in (("MaskDiME", 1.0), ("DiME", 30.0))]
     (line,) = (line for line in claims({found.name: found for found in pair}) if "localises" in line)
