@@ -264,6 +264,9 @@ def test_memory_is_what_tensors_take_at_most():
         found.append((watch.most, watch.now))
         del kept
     assert found == [(11 * 2**20, 3 * 2**20)] * 2
+    with Watch() as watch:
+        torch.ones(2**20).logsumexp(0)
+    assert 1.99 * 2**22 < watch.most < 3 * 2**22  # of the exponentials too, which are gone before it returns
 
 
 def test_memory_is_that_of_a_few_rows_and_the_same_again(models, quick):
