@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -219,13 +221,8 @@ def read_generator(
             raise ValueError(f"--parent: {path} is a pipeline of diffusers, which has none; write --prompt")
         if readers:
             raise ValueError(f"--reader: {path} is a pipeline of diffusers, which has no parents to read; leave it out")
-        from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, and most have no pipeline
-
-        # weights in safetensors alone, and no code that lies beside them
-        pipeline = DiffusionPipeline.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
-        return from_diffusers(pipeline.to(device), prompts, own, int(null) if null and null.isdigit() else null)
+        number = int(null) if null and null.isdigit() else null
+        return from_diffusers(_read_pipeline(path).to(device), prompts, own, number)
     if prompts:
         raise ValueError(f"--prompt: {name} is a model of causalcf, which reads no text; write --parent")
     if null is not None:
@@ -236,6 +233,31 @@ def read_generator(
         raise ValueError(f"--generator: {name} has the images {', '.join(images) or '(none)'}; expected exactly one")
     scm.mechanism(images[0]).to(device)
     return from_scm(scm, images[0], parent, own, dict(_reader(text, device) for text in readers or ()))
+
+
+def _read_pipeline(path: Path) -> Any:
+    """A pipeline of diffusers from its folder: weights in safetensors alone, and no code that lies beside them."""
+    import diffusers  # noqa: PLC0415 - takes seconds, and most have no pipeline
+
+    load = diffusers.DiffusionPipeline.from_pretrained
+    try:
+        return load(path, local_files_only=True, use_safetensors=True, trust_remote_code=False)
+    except (AttributeError, ImportError, KeyError) as error:
+        name = json.loads((path / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
+        kind = getattr(diffusers, str(name), None)
+        needed = (
+            [(error.name or "").partition(".")[0]] if isinstance(error, ImportError) else getattr(kind, "_backends", ())
+        )
+        missing = " ".join(part for part in needed if part and find_spec(part) is None)
+        if missing:
+            said = f"{path} is a {name}, which needs {missing}; write pip install {missing}"
+        elif kind is None:
+            said = f"{path / 'model_index.json'}: expected a pipeline of diffusers {diffusers.__version__} as "
+            said += f"_class_name, such as StableDiffusionPipeline, got {name!r}; for a newer one upgrade diffusers, "
+            said += "and some need pip install transformers"
+        else:
+            said = f"{path} is a {name} that diffusers {diffusers.__version__} does not read: {error}"
+        raise ValueError(f"--generator: {said}") from error
 
 
 def _reader(text: str, device: torch.device) -> tuple[str, Any]:

@@ -31,6 +31,10 @@ def label(classifier: Classifier, index: int) -> Classifier:
     return _Label(classifier, index)
 
 
+class _NoLabel(ValueError):
+    """What is asked for is not among the labels; it says all there is to say."""
+
+
 @dataclass(frozen=True)
 class _Label:
     classifier: Classifier
@@ -39,7 +43,10 @@ class _Label:
     def __call__(self, images: Tensor) -> Tensor:
         logits = self.classifier(images)
         if logits.ndim != 2 or not -logits.shape[1] <= self.index < logits.shape[1]:
-            raise ValueError(f"label: the classifier gives logits of {tuple(logits.shape)}, without label {self.index}")
+            known = f"give one from 0 to {logits.shape[1] - 1}" if logits.ndim == 2 else "explain it as it is"
+            raise _NoLabel(
+                f"label: the classifier gives logits of {tuple(logits.shape)}, without label {self.index}; {known}"
+            )
         return logits[:, self.index]
 
 
@@ -118,7 +125,7 @@ class Query:
         shown = tuple(images.shape)
         try:
             logits = self.classifier(images)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, _NoLabel):
             raise
         except (RuntimeError, AssertionError) as error:  # of a layer or a guard in the middle of a network
             said = str(error).strip().partition("\n")[0]

@@ -179,13 +179,13 @@ class Question:
 
     def digest(self) -> str:
         """Of all that decides the answer."""
-        folders, explaining = [self.folder()], None
+        folders, explaining = [], None
         if self.generator is not None:
             options = getattr(cf.explain, self.explainer)(**chosen(self.explainer, self.distilled)).options()
             explaining = [Path(self.generator).name, self.explain, self.distilled, self.explainer, options]
-            folders += generator_folders(self.generator, self.runs)
+            folders = generator_folders(self.generator, self.runs)
         about = [self.case, tied(self.case, self.seed), self.rows, self.train, self.steps, explaining]
-        return digest(folders, about, files="*")
+        return digest([self.folder(), *folders], about, files="*")
 
 
 def measured(asked: Question) -> dict[str, Any]:

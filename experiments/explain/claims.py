@@ -88,6 +88,12 @@ def stated() -> list[Claim]:
             if name != "vanilla"
         ),
         Claim("distilled gradients raise NA over SmoothGrad's", DISTILLED, "SCE-LITE-HQ, SmoothGrad", raised),
+        Claim(
+            "integrated gradients raise NA over SmoothGrad's",
+            "SCE-LITE-HQ, IntegratedGradients",
+            "SCE-LITE-HQ, SmoothGrad",
+            raised,
+        ),
         Claim("exclusion masks raise diversity", DISTILLED, f"{DISTILLED}, no exclusion", {"diversity": better}),
     ]
     cheap: dict[str, Rule] = {"flip rate": as_good, "processor": cheaper}

@@ -146,7 +146,6 @@ def measured(bench: Digits, found: Explanation, spent: Tensor, name: str) -> dic
         "lines": lined(scores(bench, found, name)),
         "varied": [],
         "together": {},
-        "memory": None,
         "cost": costs(found, spent),
     }
 

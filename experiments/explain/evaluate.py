@@ -161,7 +161,7 @@ def main(
             continue
         content = {"about": about, "asked": wanted, "folder": folder, "machine": machine()}
         content |= measured(name, bench, found, spent, second, wanted["prefixes"])
-        content["memory"] = peak(name, data, models, chosen, threads)
+        content["tensors"] = peak(name, bench, chosen)
         write_text(path, json.dumps(content) + "\n")
         print(f"{name}: {found}", flush=True)
     current |= known(bench, place, kept, {"weights": weights[False], "split": split}, sorted(set(counts.values())))
@@ -192,7 +192,7 @@ def known(
     asked = {"rows": len(found), "again": 0, "prefixes": list(prefixes)}
     if not (path.exists() and covers(json.loads(path.read_text()), about, asked)):
         found.save(kept / folder / "0-0", pictures=False)
-        said = {"about": about, "asked": asked, "folder": folder, "machine": "-", "memory": None}
+        said = {"about": about, "asked": asked, "folder": folder, "machine": "-"}
         nothing = torch.zeros(len(found))
         write_text(path, json.dumps(said | measured(TRUTH, bench, found, nothing, None, prefixes)) + "\n")
     return {TRUTH: about}

@@ -81,7 +81,8 @@ class Result:
     def __init__(self, content: Mapping[str, Any]) -> None:
         self.name: str = content["about"]["method"]
         self.about, self.asked = content["about"], content["asked"]
-        self.machine, self.memory, self.folder = content["machine"], content["memory"], content["folder"]
+        self.machine, self.folder = content["machine"], content["folder"]
+        self.tensors, self.grown = content.get("tensors"), content.get("memory")  # how memory was measured before
         self.cost, self.together = content["cost"], content["together"]
         self.lines = {(line["metric"], line["variable"]): line for line in (*content["varied"], *content["lines"])}
 

@@ -40,6 +40,11 @@ from experiments.explain.repaired import write
 from experiments.explain.shortcuts import LABEL, Biased, drawn, judges, kept, photographs
 
 GENERATORS = {"toyfaces": "toyfaces-marker-spatial", "celeba": "celeba-spatial"}
+TRAINED = {  # which command trains a generator
+    "toyfaces-marker-spatial": "repair --part generator",
+    "toyfaces-spatial": "train --data toyfaces",
+    "celeba-spatial": "train --data celeba",
+}
 SHORTCUTS = {"toyfaces": ("marker", "hat"), "celeba": ("male",)}
 WIDTHS = (8, 16, 32, 64)  # of the classifier
 OPTIONS: dict[str, dict[str, Any]] = {"MaskDiME": {"steps": 50, "depth": 30}}
@@ -71,8 +76,17 @@ def generator_folders(which: str, runs: Path) -> list[Path]:
     Args:
         which: a folder, its name in `runs`, or "gaussian".
         runs: folder of models.
+
+    Raises:
+        SystemExit: it is not there.
     """
-    return [] if which == GAUSSIAN else [Path(which) if Path(which).is_dir() else runs / which]
+    if which == GAUSSIAN:
+        return []
+    folder = Path(which) if Path(which).is_dir() else runs / which
+    if not folder.is_dir():
+        known = f"run python -m experiments.explain.{TRAINED[which]} first" if which in TRAINED else "give a folder"
+        raise SystemExit(f"--generator: there is no {folder}; {known}, or take --generator {GAUSSIAN}")
+    return [folder]
 
 
 def loaded(folder: str | Path) -> Generator:
@@ -232,8 +246,7 @@ def main(
         return
     out.mkdir(parents=True, exist_ok=True)
     which, many, long = generator or GENERATORS[part], ROWS if rows is None else rows, steps or STEPS[part]
-    folders, how = generator_folders(which, runs), None
-    weights = [*folders, *(judges(runs) if part == "celeba" else ())]
+    how = None
     if explainer != TRUTH:
         how = getattr(cf.explain, explainer)(
             seed=seed, **(chosen(explainer, distilled) if options is None else options)
@@ -246,6 +259,8 @@ def main(
         path = path.with_name(f"{path.name}{'-distilled' if distilled else ''}-{ending}")
         named = {"data": part, "shortcut": shortcut, "strength": strength, "generator": Path(which).name}
         own = [explainer, None if how is None else how.options()]
+        folders = generator_folders(which, runs)
+        weights = [*folders, *(judges(runs) if part == "celeba" else ())]
         print_of = digest(weights, [named, given, own, many, tested], files="*")
         if answered(path, print_of):
             continue

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from causalcf.explain.explanation import Explanation
 from causalcf.storage import write_text
 from experiments.explain.claims import claims, contest
-from experiments.explain.measured import COLUMNS, COST, RATIO, TOGETHER, Measured, load
+from experiments.explain.measured import COLUMNS, COST, RATIO, TOGETHER, Measured, Result, load
 from experiments.explain.methods import METHODS
 
 SHOWN = (*list(COLUMNS)[:3], RATIO, *list(COLUMNS)[3:], *TOGETHER, "diversity")
@@ -35,16 +35,23 @@ def table(measured: Measured, count: int | None = None) -> list[str]:
             other = f" of {value.n}" if value.n and str(value.n) not in cells[1:3] else ""
             cells.append(f"{value}{other}")
         cells += [f"{result.value(column, rows).mean:.{0 if 'ward' in column else 3}f}" for column in COST]
-        cells.append("-" if result.memory is None else f"{result.memory:.0f}")
+        cells.append(held(result))
         lines.append("| " + " | ".join([*cells, result.machine]) + " |")
     return lines
+
+
+def held(result: Result) -> str:
+    """MB that an explanation takes, by which of two measures it was taken."""
+    if result.tensors is not None:
+        return f"{result.tensors:.1f}"
+    return "-" if result.grown is None else f"{result.grown:.0f} of a process"
 
 
 NOTES = """
 Mean ± half a 95 % interval over n rows, or over those that flipped (NA, MNAC, sparsity, L1, CD, FID, sFID); where it is
 of other rows, "of" says of how many, and diversity is of rows with two flips. "(few)": too few rows for a Frechet
-distance. These fall with n: compare only lines of the same n. Peak memory is the growth in explaining 4 rows at once,
-in a process of its own."""
+distance. These fall with n: compare only lines of the same n. Peak memory is of tensors, in explaining 4 rows at once;
+"of a process" it is by how much a process grew, as it was measured before: too coarse to tell small networks apart."""
 
 
 def grid(measured: Measured, kept: Path, count: int = 6) -> Figure | None:

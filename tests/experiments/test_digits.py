@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from causalcf.explain.explanation import Explanation
 from causalcf.metrics.explanation_report import FLIPPED
-from experiments.explain import digits
+from experiments.explain import digits, peaks
 from experiments.explain.families import FAMILIES, Family
 from experiments.explain.known import Known
+from experiments.explain.memory import peak
+from experiments.explain.tune import chosen_before
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,18 @@ def test_a_run_that_is_repeated_measures_nothing_again(readers, tmp_path, monkey
     assert "Agreed: Explanation(Agreed: 4 rows" in capsys.readouterr().out
     with pytest.raises(SystemExit, match=r"--only: expected some of Agreed, .* got Agred"):
         digits.main(**{**asked, "only": ["Agred"]})
+
+
+def test_peaks_do_not_depend_on_what_students_learned(readers, capsys):
+    names = ["SCE-LITE-HQ, distilled", "Agreed"]
+    peaks.main(only=names)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"4 rows at once, 1 thread, torch {torch.__version__}"
+    options = chosen_before(Path("experiments/explain/results/digits/options.json"))
+    chosen, bench = {name: options[name]["options"] for name in names}, digits.prepared("test", 5, readers)
+    assert said[4:] == [f"| {name} | {peak(name, bench, chosen):.1f} |" for name in names]
+    with pytest.raises(SystemExit, match=r"--only: expected some of Agreed, .*, got Agred"):
+        peaks.main(only=["Agred"])
 
 
 def test_results_of_other_weights_are_left_out_whatever_is_asked(readers, tmp_path, monkeypatch):

@@ -15,9 +15,8 @@ from causalcf.mechanisms import Recipe
 from causalcf.networks.classifier import Classifier
 from causalcf.networks.smooth import SmoothClassifier
 from causalcf.training.predictors import has_predictor, save_predictor
-from experiments.benchmarks.memory import PROCESS
 from experiments.explain import train
-from experiments.explain.bench import digests
+from experiments.explain.bench import digests, prepared
 from experiments.explain.claims import stated
 from experiments.explain.data import Faces, Held, drawn
 from experiments.explain.evaluate import covers
@@ -26,7 +25,7 @@ from experiments.explain.families import CANDIDATES, FAMILIES, Family
 from experiments.explain.latents import load
 from experiments.explain.measured import TRUTH
 from experiments.explain.measured import load as load_results
-from experiments.explain.memory import peak
+from experiments.explain.memory import Watch, peak
 from experiments.explain.methods import BATCH, METHODS, Kit, explainer, family_of
 from experiments.explain.models import generator, model
 from experiments.explain.tune import chosen
@@ -95,8 +94,8 @@ def write_options(place, models):
 
 @pytest.fixture
 def quick(tmp_path, models, monkeypatch):
-    """A place with options that take a moment, where no process is started for the memory."""
-    monkeypatch.setattr("experiments.explain.evaluate.peak", lambda *_: 1.0)
+    """A place with options that take a moment, where the memory is not measured."""
+    monkeypatch.setattr("experiments.explain.evaluate.peak", lambda name, bench, chosen: 1.0)
     monkeypatch.setattr("experiments.explain.bench.BASIS", 10)
     write_options(tmp_path, models)
     return tmp_path
@@ -245,13 +244,37 @@ def test_a_method_whose_steps_are_not_finite_does_not_stop_the_others(models, qu
     assert "Not measured: " in (quick / "table.md").read_text()
 
 
-def test_memory_is_that_of_another_process(models, quick, monkeypatch):
-    if not (PROCESS / "clear_refs").exists():
-        pytest.skip("needs the kernel's record of peaks")
-    monkeypatch.setattr("experiments.explain.memory.held", lambda what: pytest.fail("measured in this process"))
-    found = peak("Agreed", "toyfaces", models, {"Agreed": {"steps": 4, "weights": (1.0, 2.0, 0.0)}}, 1)
-    assert found is not None
-    assert 0.1 < found < 60
+def test_memory_is_what_tensors_take_at_most():
+    before = [torch.empty(7 * 2**20, dtype=torch.uint8)]  # which does not count, nor that it goes
+
+    def work(watch):
+        kept = torch.empty(3 * 2**20, dtype=torch.uint8)
+        more = torch.empty(5 * 2**20, dtype=torch.uint8)
+        watch.cut()
+        del more
+        before.clear()
+        with torch.no_grad():
+            torch.empty(4 * 2**20, dtype=torch.uint8).clone()
+        return kept
+
+    found = []
+    for _ in range(2):
+        with Watch() as watch:
+            kept = work(watch)
+        found.append((watch.most, watch.now))
+        del kept
+    assert found == [(11 * 2**20, 3 * 2**20)] * 2
+    with Watch() as watch:
+        torch.ones(2**20).logsumexp(0)
+    assert 1.99 * 2**22 < watch.most < 3 * 2**22  # of the exponentials too, which are gone before it returns
+
+
+def test_memory_is_that_of_a_few_rows_and_the_same_again(models, quick):
+    chosen = {"Agreed": {"steps": 4, "weights": (1.0, 2.0, 0.0)}}
+    benches = [prepared(Faces("toyfaces"), models, "val", rows) for rows in (2, 4, 6)]
+    found = [peak("Agreed", bench, chosen) for bench in (*benches, benches[1])]
+    assert found[1] == found[2] == found[3]
+    assert found[1] == pytest.approx(2 * found[0], rel=0.05)  # nearly all of it grows with the rows
 
 
 def test_options_are_chosen_by_one_rule(models, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ N = 60
 NOISE = torch.randn(N, generator=torch.Generator().manual_seed(0)).double()  # of the rows, the same for all methods
 
 
-def result(name, n=N, seconds=1.0, flips=N, confirmed=0.9, sfid=1.0, memory=None, **means):
+def result(name, n=N, seconds=1.0, flips=N, confirmed=0.9, sfid=1.0, memory=None, tensors=None, **means):
     """A method that flips the first rows; whose numbers are those given, and what belongs to the rows."""
     means = {"IoU": 0.5, "truth error": 5.0, "L1": 0.1, "diversity": 0.5, **means}
     flipped = torch.arange(n) < flips
@@ -33,7 +33,8 @@ def result(name, n=N, seconds=1.0, flips=N, confirmed=0.9, sfid=1.0, memory=None
     without = [sfid + 0.01 * part if sfid is not None else None for part in range(10)]
     together = {"sFID": sfid, "sFID without": without, "FID": sfid, "CD": 1.0, "enough": flips >= 20}
     cost = {"processor": [seconds] * n, "forward": [60.0] * n, "backward": [0.0] * n, "retried": [0.0] * n}
-    content = {"about": {"method": name}, "asked": {"rows": n}, "machine": "a machine", "memory": memory, "folder": "f"}
+    content = {"about": {"method": name}, "asked": {"rows": n}, "machine": "a machine", "folder": "f"}
+    content |= {"memory": memory, "tensors": tensors}
     return Result({**content, "cost": cost, "together": {str(n): together}, "lines": lines, "varied": []})
 
 
@@ -139,6 +140,13 @@ def test_claims_follow_the_numbers_and_say_of_how_many():
     assert "| NA: 40 |" in line  # rows that both flip
 
 
+def test_integrated_gradients_are_held_against_smoothgrad_whichever_is_ahead():
+    claim = "integrated gradients raise NA over SmoothGrad's"
+    for integrated, smooth, said in ((0.8, 0.4, "held"), (0.4, 0.8, "not held"), (0.8, 0.8, "undecided")):
+        one = result("SCE-LITE-HQ, IntegratedGradients", confirmed=integrated)
+        assert verdicts(one, result("SCE-LITE-HQ, SmoothGrad", confirmed=smooth))[claim] == said
+
+
 def test_where_the_truth_is_unknown_the_rest_decides():
     pair = [result(name, seconds=spent, IoU=math.nan) for name, spent in (("MaskDiME", 1.0), ("DiME", 30.0))]
     (line,) = (line for line in claims({found.name: found for found in pair}) if "localises" in line)
@@ -215,14 +223,15 @@ def test_verdicts_join():
 
 
 def test_the_table_says_of_how_many_rows():
-    lines = table({"Agreed": result("Agreed", flips=40, memory=3.2), "DiME": result("DiME", n=30)})
+    found = result("Agreed", flips=40, memory=3.2, tensors=0.25), result("DiME", n=30, memory=3.2), result("ACE")
+    lines = table({each.name: each for each in found})
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (lines[0], *lines[2:])]
-    own, slow = (dict(zip(cells[0], row, strict=True)) for row in cells[1:])
+    own, slow, none = (dict(zip(cells[0], row, strict=True)) for row in cells[1:])
     assert (own["n"], own["flipped"], slow["n"]) == ("60", "40", "30")
     assert own["NA"].startswith("0.900 ± ")
     assert "of" not in own["NA"]
     assert own["NAFR / flip rate"] == "-"
     assert own["machine"] == "a machine"
-    assert own["peak memory, MB"] == "3"
+    assert [each["peak memory, MB"] for each in (own, slow, none)] == ["0.2", "3 of a process", "-"]
     (shared,) = table({"Agreed": result("Agreed")}, 30)[2:]
     assert shared.split(" | ")[1] == "30"

@@ -12,7 +12,7 @@ from causalcf.data import ToyFaces
 from causalcf.diffusion.schedule import Schedule
 from causalcf.explain import repair as mend
 from causalcf.networks.classifier import Classifier
-from experiments.explain import repair, repaired, shortcuts
+from experiments.explain import causes, repair, repaired, shortcuts
 from experiments.explain.data import Held
 from experiments.explain.gaussian import Wiener, gaussian
 from experiments.explain.repaired import attributes, interval, line, write
@@ -190,6 +190,19 @@ def test_other_weights_are_asked_again(tmp_path, monkeypatch):
         (place / "weights.safetensors").write_text(written)
         repair.main(**asked)
     assert len(made) == 2
+
+
+def test_a_generator_that_is_not_there_is_answered_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(repair, "drawn", lambda *_: pytest.fail("drawn"))
+    asked, missing = {"runs": tmp_path, "out": tmp_path / "out"}, "toyfaces-marker-spatial; run python -m"
+    with pytest.raises(SystemExit, match=rf"{missing} \S+\.repair --part generator first, or take --generator gauss"):
+        repair.main(**asked)
+    with pytest.raises(SystemExit, match=r"--generator: there is no \S+elsewhere; give a folder, or take"):
+        repair.main(**asked, generator="elsewhere")
+    repair.main(**asked, shortcuts=[])  # only writes the table
+    monkeypatch.setattr(causes, "fitted", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit, match=r"-spatial; run python -m experiments\.explain\.train --data toyfaces"):
+        causes.main(**asked, generator="toyfaces-spatial")
 
 
 def test_a_student_of_the_classifier_of_each_round_leads(tmp_path, monkeypatch):

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import json
 import os
 import pickle
 import shutil
 import sys
 import zipfile
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -547,6 +549,24 @@ def test_a_pipeline_is_read_from_its_folder_without_pickles(folder, tmp_path, mo
     }
     with pytest.raises(ValueError, match="which has none; write --prompt"):
         explaining.read_generator(str(tmp_path), torch.device("cpu"), parent="label")
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        ({"_class_name": "StableDiffusionPipeline"}, "a StableDiffusionPipeline, which needs transformers; write pip"),
+        ({"_class_name": "DDPMPipeline", "unet": ["transformers", "A"]}, "a DDPMPipeline, which needs transformers;"),
+        ({"_class_name": "NoSuchPipeline"}, "_class_name, such as StableDiffusionPipeline, got 'NoSuchPipeline'; for"),
+        ({"unet": ["diffusers", "UNet2DModel"]}, "_class_name, such as StableDiffusionPipeline, got None; for a newer"),
+        ({"_class_name": "UNet2DModel"}, "is a UNet2DModel that diffusers .* does not read: "),
+    ],
+)
+def test_a_pipeline_that_cannot_be_read_is_answered(tmp_path, index, expected):
+    if "transformers" in expected and find_spec("transformers"):
+        pytest.skip("transformers is installed")
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=f"--generator: .*{expected}"):
+        explaining.read_generator(str(tmp_path), torch.device("cpu"))
 
 
 def test_a_pipeline_is_told_its_classes_and_its_null(tmp_path):

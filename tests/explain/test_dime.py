@@ -296,5 +296,7 @@ def test_inputs_without_a_meaning_are_refused(generator, classifier, images):
         explainer.explain(lambda images: images.sum()[None], generator, images)
     with pytest.raises(FloatingPointError, match="does it expect images in"):
         explainer.explain(lambda images: classifier(images) / 0, generator, images)
-    with pytest.raises(ValueError, match="without label 7"):
+    with pytest.raises(ValueError, match=r"^label: .* logits of \(5, 3\), without label 7; give one from 0 to 2$"):
         explainer.explain(cf.explain.label(lambda images: images.flatten(1)[:, :3], 7), generator, images)
+    with pytest.raises(ValueError, match=r"^label: .* logits of \(5,\), without label 0; explain it as it is$"):
+        explainer.explain(cf.explain.label(classifier, 0), generator, images)

@@ -58,18 +58,30 @@ def test_rows_do_not_depend_on_their_batch_and_move_towards_the_target(kind, opt
     assert torch.equal(whole.counterfactuals[kept.expand_as(images)], images[kept.expand_as(images)])
 
 
-def test_network_evaluations_are_those_of_the_cost_model(told, classifier, images):
-    ace = ACE(steps=20, depth=3, iterations=4).explain(classifier, told, images, ids=IDS)
+@pytest.mark.parametrize("parity", [None, "published"])
+def test_network_evaluations_are_those_of_the_cost_model(told, classifier, images, parity, monkeypatch):
+    decided, repaint = torch.zeros(5), SCE.repaint
+
+    def spy(self, z, attempt, *given):
+        decided[attempt.rows] += ((classifier(z) > 0) == attempt.query.target[attempt.rows]).float()
+        return repaint(self, z, attempt, *given)
+
+    monkeypatch.setattr(SCE, "repaint", spy)
+    shared = {"steps": 20, "parity": parity}
+    ace = ACE(**shared, depth=3, iterations=4).explain(classifier, told, images, ids=IDS)
     assert (ace.forward.unique().tolist(), ace.backward.unique().tolist()) == ([4 * 3 + 3], [4 * 3])
-    ldce = LDCE(steps=20, strength=0.3).explain(classifier, told, images, ids=IDS)
+    ldce = LDCE(**shared, strength=0.3).explain(classifier, told, images, ids=IDS)
     assert (ldce.forward.unique().tolist(), ldce.backward.unique().tolist()) == ([2 * 6], [2 * 6])
-    lite = SCELiteHQ(steps=20, strength=0.3, scales=(1.0,)).explain(classifier, told, images, ids=IDS)
+    lite = SCELiteHQ(**shared, strength=0.3, scales=(1.0,)).explain(classifier, told, images, ids=IDS)
     assert (lite.forward.unique().tolist(), lite.backward.unique().tolist()) == ([6], [0])
-    sce = SCE(steps=20, strength=0.15, iterations=4, rate=1e-4).explain(classifier, told, images, ids=IDS)
+    sce = SCE(**shared, strength=0.15, iterations=4, rate=1e-4).explain(classifier, told, images, ids=IDS)
     assert (sce.forward.unique().tolist(), sce.backward.unique().tolist()) == ([4 * 3], [4 * 3])
-    early = SCE(steps=20, strength=0.15, iterations=4, rate=0.2).explain(classifier, told, images, ids=IDS)
+    assert not decided.any()
+    early = SCE(**shared, strength=0.15, iterations=4, rate=0.2, blur=3).explain(classifier, told, images, ids=IDS)
     assert early.flipped.all()
-    assert early.forward.mean() < 4 * 3
+    assert early.backward.mean() < 4 * 3
+    assert torch.equal(early.forward - early.backward, 3 * decided)  # published, each is repainted beside
+    assert (decided > 0).all() == (parity == "published")
 
 
 @pytest.mark.parametrize("parity", [None, "published"])
