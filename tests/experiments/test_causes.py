@@ -134,7 +134,8 @@ def options(tmp_path, monkeypatch):
 
     def save(network, folder):
         folder.mkdir(parents=True)
-        (folder / "weights.safetensors").write_text("1")
+        for name in ("weights.safetensors", "config.json"):
+            (folder / name).write_text("1")
 
     monkeypatch.setattr(causes, "fit_reader", lambda *_, **__: Mouth())
     monkeypatch.setattr(causes, "save_predictor", save)
