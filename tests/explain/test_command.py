@@ -6,9 +6,9 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 import sys
 import zipfile
-from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -554,19 +554,44 @@ def test_a_pipeline_is_read_from_its_folder_without_pickles(folder, tmp_path, mo
 @pytest.mark.parametrize(
     ("index", "expected"),
     [
-        ({"_class_name": "StableDiffusionPipeline"}, "a StableDiffusionPipeline, which needs transformers; write pip"),
-        ({"_class_name": "DDPMPipeline", "unet": ["transformers", "A"]}, "a DDPMPipeline, which needs transformers;"),
         ({"_class_name": "NoSuchPipeline"}, "_class_name, such as StableDiffusionPipeline, got 'NoSuchPipeline'; for"),
         ({"unet": ["diffusers", "UNet2DModel"]}, "_class_name, such as StableDiffusionPipeline, got None; for a newer"),
         ({"_class_name": "UNet2DModel"}, "is a UNet2DModel that diffusers .* does not read: "),
     ],
 )
 def test_a_pipeline_that_cannot_be_read_is_answered(tmp_path, index, expected):
-    if "transformers" in expected and find_spec("transformers"):
-        pytest.skip("transformers is installed")
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=f"--generator: .*{expected}"):
         explaining.read_generator(str(tmp_path), torch.device("cpu"))
+
+
+WITHOUT = """
+import sys
+import torch
+import torchmetrics  # which imports transformers where they are installed
+sys.modules.update({name: None for name in [*sys.modules, "transformers"] if name.startswith("transformers")})
+from causalcf.explaining import read_generator
+for folder in sys.argv[1:]:
+    try:
+        read_generator(folder, torch.device("cpu"))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_a_pipeline_that_reads_text_says_what_it_needs(tmp_path):
+    parts = [{"_class_name": "StableDiffusionPipeline"}, {"_class_name": "DDPMPipeline", "unet": ["transformers", "A"]}]
+    for name, index in zip("ab", parts, strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model_index.json").write_text(json.dumps(index))
+    command = [sys.executable, "-c", WITHOUT, str(tmp_path / "a"), str(tmp_path / "b")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for name, index, line in zip("ab", parts, done.stdout.splitlines(), strict=True):
+        kind = index["_class_name"]
+        assert (
+            line
+            == f"--generator: {tmp_path / name} is a {kind}, which needs transformers; write pip install transformers"
+        )
 
 
 def test_a_pipeline_is_told_its_classes_and_its_null(tmp_path):
