@@ -78,7 +78,8 @@ def stated() -> Iterator[Claim]:
     yield Claim("replay has the identity of dynamic abduction", where, few, aligned, RETRACED + EFFECT + BIAS)
     for model in ("spatial-long", "spatial"):
         explicit = f"{model}: explicit DDIM, 50"
-        for solver in ("DDIM with fixed point, 50", "bidirectional DDIM, 24", "BELM, 24", "EDICT, 24", "2M, 24"):
+        reversible = ("bidirectional DDIM, 24", "bidirectional DDIM, 24, mixing 0.8", "BELM, 24", "EDICT, 24")
+        for solver in ("DDIM with fixed point, 50", *reversible, "2M, 24"):
             where, exact = f"{model}, omega 1, {solver}", f"{model}: {solver}"
             yield Claim("exact inversion beats explicit inversion", where, exact, explicit, RETRACED + EFFECT)
     for model in ("spatial-long", "spatial", "semantic"):

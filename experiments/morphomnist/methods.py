@@ -15,6 +15,7 @@ from causalcf.training.predictors import load_predictor
 
 TOLERANCE = {"thickness": 0.1, "intensity": 2.0, "digit": 0.0}
 OMEGAS = (1.5, 2.0, 3.0, 5.0)
+MIXINGS = (0.96, 0.9, 0.8)  # of bidirectional DDIM, less than the 1 of its paper
 CHOSEN = "2M with replay, 24, omega 1.15, steered"  # on validation rows
 FAST = "2M with replay, 12, omega 1.15, steered"
 FINE = "2M with replay, 12 fine levels, omega 1.15, steered"
@@ -110,6 +111,12 @@ def inversions(model: str) -> dict[str, Method]:
         "explicit DDIM, 50": options(model, solver="explicit ddim", steps=50, replay=False),
         "DDIM with fixed point, 50": options(model, solver="ddim", steps=50, replay=False),
         "bidirectional DDIM, 24": options(model, solver="bidirectional ddim", steps=24, replay=False),
+        **{
+            f"bidirectional DDIM, 24, mixing {mixing:g}": options(
+                model, solver="bidirectional ddim", mixing=mixing, steps=24, replay=False
+            )
+            for mixing in MIXINGS
+        },
         "BELM, 24": options(model, solver="belm", steps=24, replay=False),
         "EDICT, 24": options(model, solver="edict", steps=24, replay=False),
         "2M, 24, uniform levels": options(model, **plain, spacing="uniform"),
