@@ -6,6 +6,8 @@ import torch
 import causalcf as cf
 from causalcf import do
 from causalcf.data import Pendulum
+from causalcf.diffusion.gradient import Balanced, Slope, Towards
+from causalcf.diffusion.schedule import Schedule
 from causalcf.metrics import CounterfactualError, Effectiveness
 
 ROWS = 6
@@ -61,3 +63,30 @@ def test_the_published_way_of_leading_is_an_option_of_the_same_weights(scm, data
     found = asked.observe(rows).do(action)["image"]
     assert torch.isfinite(found).all()
     assert (found - true).abs().mean() < 0.7 * (rows["image"] - true).abs().mean()
+
+
+def test_each_part_serves_alone(scm, data):
+    rows, image = data[:], scm.mechanism("image")
+    read, after = image.read(rows["image"]), image.follow(rows, angle=-0.3)
+    true = data.true_counterfactual(rows, do(angle=-0.3))
+    for name, off in OFF.items():
+        assert (read[name] - rows[name]).abs().mean() < off, name
+    for name in ("length", "position"):
+        assert (after[name] - true[name]).abs().mean() < 0.2 * (rows[name] - true[name]).abs().mean(), name
+
+
+def test_lambda_grows_with_the_noise_though_the_projector_is_as_steep(scm, data):
+    image, rows = scm.mechanism("image"), data[:]
+    alpha_bar = Schedule(image.schedule).alpha_bar
+    steepness, scales = [], []
+    for step in (60, 300, 600, 900):
+        share, generator = alpha_bar[step].item(), torch.Generator().manual_seed(0)
+        e = torch.randn(rows["image"].shape, generator=generator)
+        x = share**0.5 * (2 * rows["image"] - 1) + (1 - share) ** 0.5 * e
+        pull = Towards(image.projector, image.features(rows, ROWS), image.projector.spread)
+        gradient, jacobian = pull._slope(x, torch.full((ROWS,), step))
+        steepness.append(jacobian.mean().item())
+        scales.append(Balanced()(Slope(gradient, jacobian, (1 - share) ** 0.5, 1.0)).mean().item())
+    assert scales == sorted(scales)
+    assert scales[-1] > 5 * scales[0]
+    assert max(steepness) < 3 * min(steepness)
