@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Self
 
@@ -12,14 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from causalcf.diffusion import edits
+from causalcf.diffusion.by_name import solver_named
 from causalcf.diffusion.denoiser import PREDICTIONS, Denoiser, Images
 from causalcf.diffusion.guidance import Anchored, ClassifierFree, Guidance, Memory, NoGuidance, guided
-from causalcf.diffusion.multistep import Multistep
 from causalcf.diffusion.readers import BETWEEN
 from causalcf.diffusion.replay import Replay, residuals
-from causalcf.diffusion.reversible import BELM, EDICT, BidirectionalDDIM
 from causalcf.diffusion.schedule import Kind, Schedule, Spacing
-from causalcf.diffusion.solvers import DDIM, Explicit, FixedPoint, Solver, noised
+from causalcf.diffusion.solvers import noised
 from causalcf.diffusion.trajectory import Watch, generate, invert
 from causalcf.hardware import Precision, autocast, known
 from causalcf.mechanisms.base import Mechanism, Noise, Parents, Recipe, as_recipe, recipe_config
@@ -38,17 +37,6 @@ RECIPE = Recipe(
     precision="auto",
     checkpoint=250,
 )
-
-
-SOLVERS: dict[str, Callable[[Diffusion], Solver]] = {
-    "ddim": lambda own: DDIM(FixedPoint(own.passes, own.tolerance)),
-    "explicit ddim": lambda own: DDIM(Explicit()),
-    "2m": lambda own: Multistep(),
-    "bidirectional ddim": lambda own: BidirectionalDDIM() if own.mixing is None else BidirectionalDDIM(own.mixing),
-    "belm": lambda own: BELM(),
-    "edict": lambda own: EDICT() if own.mixing is None else EDICT(own.mixing),
-}
-MIXED = {"bidirectional ddim": 0.0, "edict": 0.5}  # solvers that take `mixing`, and what it must be above
 
 
 class Diffusion(ImageMechanism):
@@ -144,18 +132,6 @@ class Diffusion(ImageMechanism):
         kind = type(self).__name__
         if prediction not in PREDICTIONS:
             raise ValueError(f"{kind}: expected prediction in {list(PREDICTIONS)}, got {prediction!r}")
-        if solver not in SOLVERS:
-            raise ValueError(f"{kind}: expected solver in {list(SOLVERS)}, got {solver!r}")
-        if mixing is not None and solver not in MIXED:
-            raise ValueError(
-                f"{kind}: mixing={mixing!r} is of the solvers {' and '.join(map(repr, MIXED))}, got solver={solver!r}; "
-                "give mixing=None"
-            )
-        if mixing is not None and not (number(mixing) and MIXED[solver] < mixing <= 1):
-            raise ValueError(
-                f"{kind}: expected {MIXED[solver]:g} < mixing <= 1 with solver={solver!r}, or None for its default, "
-                f"got {mixing!r}"
-            )
         if reference not in ("null", "factual"):
             raise ValueError(f"{kind}: expected reference 'null' or 'factual', got {reference!r}")
         if inversion not in ("condition", "guided"):
@@ -179,13 +155,8 @@ class Diffusion(ImageMechanism):
                 f"{kind}: omega={omega} needs a trained null token, but null_probability=0 never trains it; "
                 "set null_probability=0.1 and train again, or omega=1"
             )
-        FixedPoint(passes, tolerance)
-        if steps == 1 and solver in ("bidirectional ddim", "belm"):
-            raise ValueError(
-                f"{kind}: solver={solver!r} keeps the image next to the noise, which with steps=1 is the factual one, "
-                "and nothing would change; give steps=2 or more"
-            )
         Schedule(schedule).levels(steps, spacing, bottom=lowest)
+        self.scheme = solver_named(kind, solver, steps, passes, tolerance, mixing)
         self.widths, self.blocks, self.attention, self.patch = tuple(widths), blocks, attention, patch
         self.refine, self.lowest = refine, lowest
         self.schedule: Kind = schedule
@@ -352,7 +323,7 @@ class Diffusion(ImageMechanism):
     ) -> tuple[Noise, list[Images]]:
         """The noise sites of a trajectory, accumulated in float64, beside known ones, and the images it passed."""
         denoiser = self._denoiser()
-        levels, solver = denoiser.levels, SOLVERS[self.solver](self)
+        levels, solver = denoiser.levels, self.scheme
         followed = NoGuidance() if self.inversion == "condition" else self._unsteered({"c": condition})
         memory: Memory = {}
         model = guided(denoiser, condition, followed, memory if self.keeps_path else None)
@@ -385,7 +356,7 @@ class Diffusion(ImageMechanism):
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         """Follow the guided trajectory down from the noise, and keep the image within [0, 1]."""
         denoiser = self._denoiser()
-        levels, solver = denoiser.levels, SOLVERS[self.solver](self)
+        levels, solver = denoiser.levels, self.scheme
         condition = self.condition(noise, parents)
         model = guided(denoiser, condition, self._guidance(noise, parents))
         start = tuple(noise[site].double() for site in ("u", "w") if site in noise)
