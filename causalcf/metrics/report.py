@@ -195,5 +195,5 @@ def _number(value: float, unit: str) -> str:
     if abs(value) >= 100:
         return f"{value:.1f}"
     if unit in SCALED or abs(value) >= 0.0005 or abs(value) < TINY:
-        return f"{value:.3f}"
+        return f"{round(value, 3) + 0.0:.3f}"  # and no -0.000
     return f"{value:.2g}"

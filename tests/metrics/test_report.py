@@ -22,7 +22,7 @@ from causalcf.metrics import (
     Tally,
     evaluate,
 )
-from causalcf.metrics.report import Line
+from causalcf.metrics.report import Line, _number
 from causalcf.metrics.tally import Label, estimate
 from tests.metrics.test_metrics import make, make_rows
 
@@ -206,6 +206,12 @@ def test_rows_of_which_nothing_is_read_are_left_out_of_a_mean():
     line = evaluate(scm, rows, {"up": do(a=shift(0.5))}, [Effectiveness(blind)], batch=8)["error of oracle", "up", "a"]
     assert line.estimate.n == len(rows["a"]) - len(rows["a"]) // 8
     assert math.isfinite(line.estimate.mean)
+
+
+@pytest.mark.parametrize("value", [-1e-12, -0.0, -0.0004])
+def test_nothing_has_no_sign(value):
+    assert _number(value, "px" if abs(value) < 1e-9 else "grey 0-255") == "0.000"
+    assert _number(-0.0006, "px") == "-0.001"
 
 
 def test_large_numbers_that_differ_little_keep_their_spread():
