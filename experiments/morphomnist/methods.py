@@ -15,6 +15,7 @@ from causalcf.training.predictors import load_predictor
 
 TOLERANCE = {"thickness": 0.1, "intensity": 2.0, "digit": 0.0}
 OMEGAS = (1.5, 2.0, 3.0, 5.0)
+DROPPED = (("spatial", 1.5), ("semantic", 1.5), ("semantic", 3.0))  # models with a twin of more dropout, and its omega
 MIXINGS = (0.96, 0.9, 0.8)  # of bidirectional DDIM, less than the 1 of its paper
 CHOSEN = "2M with replay, 24, omega 1.15, steered"  # on validation rows
 FAST = "2M with replay, 12, omega 1.15, steered"
@@ -160,7 +161,12 @@ METHODS: dict[str, Method] = {
     **named("semantic", {**scales("semantic"), **repairs("semantic")}),
     **named("semantic", {"explicit DDIM, 50": inversions("semantic")["explicit DDIM, 50"]}),
     "semantic: 2M with replay, 12, omega 1.5": options("semantic", solver="2m", steps=12, replay=True, omega=1.5),
-    "spatial-dropout: 2M, 24, omega 1.5": options("spatial-dropout", solver="2m", steps=24, replay=False, omega=1.5),
+    **{
+        f"{model}-dropout: 2M, 24, omega {omega:g}": options(
+            f"{model}-dropout", solver="2m", steps=24, replay=False, omega=omega
+        )
+        for model, omega in DROPPED
+    },
     **{
         f"semantic: DDIM with fixed point, 24, omega {omega:g}": options(
             "semantic", solver="ddim", steps=24, replay=False, omega=omega

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import causalcf as cf
 from causalcf import demo
@@ -25,7 +26,8 @@ VARIATIONAL = Recipe(
     precision="auto",
     checkpoint=250,
 )
-NAMES = ("spatial", "semantic", "hvae", "vae", "spatial-dropout", "spatial-long")
+NAMES = ("spatial", "semantic", "hvae", "vae", "spatial-dropout", "semantic-dropout", "spatial-long")
+DROPOUT = 0.5  # how often the models named for it do without their condition in training; the others 0.1
 
 
 def mechanism(name: str, steps: int | None = None) -> cf.Mechanism:
@@ -44,10 +46,12 @@ def mechanism(name: str, steps: int | None = None) -> cf.Mechanism:
     if name == "spatial":
         return M.SpatialDiffusion(**UNET, recipe=recipe)
     if name == "spatial-dropout":
-        return M.SpatialDiffusion(null_probability=0.5, **UNET, recipe=recipe)
-    if name == "semantic":
-        views = {"brightness": 0.5, "stroke": 0.8}
-        return M.SemanticDiffusion(latent=16, kl_weight=0.1, encoder="image", views=views, **UNET, recipe=recipe)
+        return M.SpatialDiffusion(null_probability=DROPOUT, **UNET, recipe=recipe)
+    if name in ("semantic", "semantic-dropout"):
+        own: dict[str, Any] = {"latent": 16, "kl_weight": 0.1, "encoder": "image", **UNET, "recipe": recipe}
+        own |= {"views": {"brightness": 0.5, "stroke": 0.8}}
+        own |= {"null_probability": DROPOUT} if name == "semantic-dropout" else {}
+        return M.SemanticDiffusion(**own)
     if name == "hvae":
         return M.HVAE(widths=(32, 64, 96), blocks=2, latent=8, recipe=recipe)
     return M.VAE(latent=16, recipe=recipe)

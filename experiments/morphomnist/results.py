@@ -109,8 +109,10 @@ def table(results: dict[str, Result], seed: str) -> str:
             cells += [number(values.get(column, math.nan)) for column in columns]
             lines.append("| " + " | ".join(cells) + " |")
         for rows in sorted({result.rows for result in results.values()}):
-            one = next(result for result in results.values() if result.rows == rows)
-            held = {column: one[column].reference for column in columns if not math.isnan(one[column].reference)}
+            held: dict[str, float] = {}
+            for result in results.values():
+                known = {column: result[column].reference for column in columns if result.rows == rows}
+                held = {name: value for name, value in known.items() if not math.isnan(value)} | held
             if held:
                 text = "; ".join(f"{column} {value:.3f}" for column, value in held.items())
                 lines += ["", f"Held against, n = {rows} (observed rows; doing nothing for truth and CLD): {text}."]

@@ -27,7 +27,8 @@ def main(
     """Fit and save.
 
     Args:
-        only: what, of predictors, spatial, semantic, hvae, vae, spatial-dropout, spatial-long, hvae-tuned; the last
+        only: what, of predictors, spatial, semantic, hvae, vae, spatial-dropout, semantic-dropout,
+            spatial-long, hvae-tuned; the last
             needs predictors and hvae.
         out: folder of the folders.
         steps: optimiser steps of the image's mechanism, instead of the recipe's.

@@ -91,11 +91,25 @@ def test_the_table_holds_each_method_and_what_it_is_held_against(results):
     assert "do(t): to the truth 9.000" in text
 
 
+def test_what_the_first_method_was_not_held_against_another_was(results):
+    first = results[next(iter(METHODS))]
+    del first.lines[COLUMNS["do(t): to the truth"]]
+    text = table(results, "0")
+    assert "do(t): to the truth 9.000; do(i): to the truth 9.000" in text
+
+
 def test_a_claim_is_held_only_beyond_the_intervals():
     low, high = Value(1.0, 0.1), Value(2.0, 0.1)
     assert (verdict(low, high), verdict(high, low)) == ("held", "not held")
     assert (verdict(low, high, lower=False), verdict(high, low, lower=False)) == ("not held", "held")
     assert verdict(low, Value(1.15, 0.1)) == "undecided"
+
+
+def test_what_rounding_leaves_is_no_difference():
+    exact, rounded = of_rows([1e-5] * 30), of_rows([2e-5] * 29 + [3e-5])
+    assert exact.less(rounded).sure
+    assert verdict(exact, rounded) == verdict(rounded, exact) == "undecided"
+    assert verdict(exact, of_rows([1e-3] * 29 + [2e-3])) == "held"
 
 
 def test_differences_of_few_rows_are_held_to_a_t_test():
