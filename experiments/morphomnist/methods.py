@@ -153,12 +153,11 @@ def named(model: str, rows: dict[str, Method], main: tuple[str, ...] = ()) -> di
 METHODS: dict[str, Method] = {
     **named("spatial-long", steerings("spatial-long"), (CHOSEN, FAST, FINE, PLAIN, QUICK, SPARE)),
     **named("spatial-long", inversions("spatial-long")),
-    **named("semantic", {CHOSEN: steerings("semantic")[CHOSEN]}, (CHOSEN,)),
     "VAE": options("vae").everywhere(),
     "HVAE": options("hvae").everywhere(),
     "HVAE, fine-tuned": options("hvae-tuned").everywhere(),
-    **named("spatial", {**inversions("spatial"), **scales("spatial")}),
-    **named("semantic", {**scales("semantic"), **repairs("semantic")}),
+    **named("spatial", scales("spatial")),
+    **named("semantic", {**scales("semantic"), **repairs("semantic"), CHOSEN: steerings("semantic")[CHOSEN]}),
     **named("semantic", {"explicit DDIM, 50": inversions("semantic")["explicit DDIM, 50"]}),
     "semantic: 2M with replay, 12, omega 1.5": options("semantic", solver="2m", steps=12, replay=True, omega=1.5),
     **{
