@@ -46,7 +46,9 @@ class Folder:
         missing: "refuse" raises where a cell of the graph is empty; "drop" leaves such rows out.
         resize: what to do with pictures of another size: "never" raises; "stretch" changes width and height apart;
             "crop" keeps the middle in the shape wanted; "pad" puts black beside what is narrow.
+        middle: side of the square in the middle of each picture that alone is read, before it is resized.
         white: grey level that is white in pictures of 16 bits: 4095 where a scanner of 12 bits wrote them.
+        called: what messages call the table; by default its file.
 
     Attributes:
         left_out: how many rows an empty cell left out.
@@ -74,18 +76,21 @@ class Folder:
         where: Callable[[dict[str, Any]], bool] | None = None,
         missing: Missing = "refuse",
         resize: Resize = "never",
+        middle: int | None = None,
         white: int = 65535,
+        called: str | None = None,
     ) -> None:
         if missing not in get_args(Missing):
             raise ValueError(f"Folder: expected missing to be one of {', '.join(get_args(Missing))}, got {missing!r}")
         if resize not in get_args(Resize):
             raise ValueError(f"Folder: expected resize to be one of {', '.join(get_args(Resize))}, got {resize!r}")
         graph.require(*(columns or {}), *(read or {}))
-        whole("Folder", 1, white=white)
-        cells, self.name, place = _cells(table)
+        whole("Folder", 1, white=white, **({} if middle is None else {"middle": middle}))
+        cells, file, place = _cells(table)
+        self.name = called or file
         self.graph: CausalGraph = graph
         self.resize: Resize = resize
-        self.white = white
+        self.white, self.middle = white, middle
         self.folder = place if images is None else Path(images)
         wanted = {name: (columns or {}).get(name, name) for name in graph}
         for name, column in wanted.items():
@@ -171,6 +176,8 @@ class Folder:
         if image.channels == 1 and coloured(pixels):
             raise ValueError(f"{self.name}: {file} has colours, {name} is {image}; declare 3 channels, or make it grey")
         read, size = as_tensor(pixels, image.channels), (image.height, image.width)
+        if self.middle is not None:
+            read = self._middle_of(read, file)
         if read.shape[1:] == size:
             return read
         if self.resize == "never":
@@ -181,8 +188,19 @@ class Folder:
             )
         return resized(read, size, self.resize)
 
+    def _middle_of(self, picture: Tensor, file: str) -> Tensor:
+        assert self.middle is not None
+        high, wide = picture.shape[1:]
+        if min(high, wide) < self.middle:
+            raise ValueError(
+                f"{self.name}: {file} is {wide} wide and {high} high, and holds no square of middle={self.middle}; "
+                "write a smaller one, or None for the whole picture"
+            )
+        top, left = (high - self.middle) // 2, (wide - self.middle) // 2
+        return picture[:, top : top + self.middle, left : left + self.middle]
+
     def __repr__(self) -> str:
-        return f"Folder({self.name}, {len(self)} rows)"
+        return f"{type(self).__name__}({self.name}, {len(self)} rows)"
 
 
 def resized(
