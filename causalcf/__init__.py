@@ -1,6 +1,7 @@
 """Structural causal models for images: declare a graph, fit it, ask counterfactual questions, measure the answers."""
 
 from causalcf import explain as explain
+from causalcf import generate as generate
 from causalcf import mechanisms as mechanisms
 from causalcf import metrics as metrics
 from causalcf import plot as plot

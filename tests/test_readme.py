@@ -73,6 +73,8 @@ def test_own_data_are_read_fitted_and_measured_as_it_stands(tmp_path, monkeypatc
     asked = {line.action for line in names["report"].lines if line.metric == "outside of the data"}
     assert asked == {"do(marker = circle)", "do(density = d)"}
     assert {line.metric for line in names["report"].lines} >= {"log density", "composition, 1 cycle"}
+    assert len(names["found"]["without a marker"]) == 24
+    assert (names["classifier_rows"]["marker"] == 0).all()
 
 
 def test_the_explanations_run_as_they_stand_and_are_what_is_said_of_them(tmp_path, monkeypatch):

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import tempfile
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from causalcf.explain.inputs import per_row, refuse_images, refuse_other
 from causalcf.explain.probe import alike, answers
 from causalcf.explain.queries import refuse_held
 from causalcf.graph import check_id
+from causalcf.parts import Batch, called, covers, length, rows_of, shared
 from causalcf.rows import Dataset
 from causalcf.storage import write_text
 from causalcf.units import unit_ids
@@ -79,7 +79,7 @@ def explain_all(
     refuse_other(generator)
     rows = {node: rows} if isinstance(rows, Tensor) else rows
     images, path = _Images(rows, node, target, generator), Path(folder)
-    batches = _mine(len(images), explainer.batch, shard)
+    batches = shared(len(images), explainer.batch, shard)
     shown, aim, _ = images[batches[0]]
     explainer.queries(classifier, generator, shown, aim)
     plan = {
@@ -89,25 +89,22 @@ def explain_all(
         "answers": answers(explainer, classifier, generator, shown),
     }
     _refuse_other(path, json.loads(json.dumps(plan)))
-    covers = _covers(batches, path / PARTS)
-    missing = [batch for batch in batches if not covers[batch]]
-    for part in sorted({part for cover in covers.values() for part, _ in cover}):
+    done = covers(batches, path / PARTS)
+    missing = [batch for batch in batches if not done[batch]]
+    for part in sorted({part for cover in done.values() for part, _ in cover}):
         _refuse_changed(part, _load(part), images)
     _refuse_held(explainer, classifier, generator, images, missing)
     (path / PARTS).mkdir(parents=True, exist_ok=True)
     if not (path / PLAN).exists():
         write_text(path / PLAN, json.dumps(plan, indent=1) + "\n")
-    with tqdm(total=sum(map(_length, batches)), unit=" rows", disable=not progress) as bar:
-        bar.update(sum(map(_length, batches)) - sum(map(_length, missing)))
+    with tqdm(total=sum(map(length, batches)), unit=" rows", disable=not progress) as bar:
+        bar.update(sum(map(length, batches)) - sum(map(length, missing)))
         for batch in missing:
             shown, aim, ids = images[batch]
-            _keep(explainer.explain(classifier, generator, shown, aim, ids), path / PARTS / _name(batch))
-            bar.update(_length(batch))
-    parts = [piece for batch in batches for piece in covers[batch] or [(path / PARTS / _name(batch), slice(None))]]
+            _keep(explainer.explain(classifier, generator, shown, aim, ids), path / PARTS / called(batch))
+            bar.update(length(batch))
+    parts = [piece for batch in batches for piece in done[batch] or [(path / PARTS / called(batch), slice(None))]]
     return Explanation.joined([_load(part)[rows] for part, rows in parts])
-
-
-Batch = tuple[int, int]  # first row, and the one after the last
 
 
 class _Images:
@@ -160,55 +157,6 @@ class _Images:
             )
 
 
-def _name(batch: Batch) -> str:
-    return f"{batch[0]:08d}-{batch[1]:08d}"
-
-
-def _rows(part: Path) -> Batch:
-    """Which rows a part holds."""
-    start, stop = part.name.split("-")
-    return int(start), int(stop)
-
-
-def _covers(batches: list[Batch], parts: Path) -> dict[Batch, list[tuple[Path, slice]]]:
-    """Finished parts that hold each batch between them, and which of their rows; none if a row is missing.
-
-    Args:
-        batches: the rows.
-        parts: the folder of the parts, of batches of whatever size; it is read once.
-    """
-    held = sorted(map(_rows, parts.glob("[0-9]*-[0-9]*")))
-    longest, covers = max(map(_length, held), default=0), {}
-    for batch in batches:
-        first, last = (bisect_left(held, (row,)) for row in (batch[0] - longest, batch[1]))  # no others overlap it
-        found, at = [], batch[0]
-        for start, stop in [batch] if batch in held[first:last] else held[first:last]:
-            end = min(stop, batch[1])
-            if start <= at < end:
-                found.append((parts / _name((start, stop)), slice(at - start, end - start)))
-                at = end
-        covers[batch] = found if at == batch[1] else []
-    return covers
-
-
-def _length(batch: Batch) -> int:
-    return batch[1] - batch[0]
-
-
-def _mine(rows: int, size: int, shard: tuple[int, int]) -> list[Batch]:
-    """The batches of a shard."""
-    number, count = shard
-    if not 0 <= number < count:
-        raise ValueError(f"shard: expected (i, n) with 0 <= i < n, got {shard}; the first of four is (0, 4)")
-    batches = [(start, min(start + size, rows)) for start in range(0, rows, size)]
-    if number >= len(batches):
-        raise ValueError(
-            f"shard: {rows} rows are {len(batches)} batches of {size}, and none is left for shard {number} of {count}; "
-            "take fewer shards, or an explainer with a smaller batch"
-        )
-    return batches[number::count]
-
-
 def _lasting(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options that decide the answers."""
     return {name: value for name, value in options.items() if name != "batch"}
@@ -245,7 +193,7 @@ def _refuse_other(folder: Path, plan: dict[str, Any]) -> None:
 
 def _refuse_changed(part: Path, found: Explanation, images: _Images) -> None:
     """Raise if a finished batch explains other rows than the data set has there."""
-    batch = _rows(part)
+    batch = rows_of(part)
     shown, aim, ids = images[batch]
     found = found[: len(ids)]  # there may have been more rows
     same = torch.equal(found.ids, ids.cpu()) and torch.equal(found.images, shown.cpu())
