@@ -5,6 +5,7 @@ from causalcf.data.celeba import CelebAHQ as CelebAHQ
 from causalcf.data.embed import EMBED as EMBED
 from causalcf.data.flow import Flow as Flow
 from causalcf.data.folder import Folder as Folder
+from causalcf.data.mammophantom import MammoPhantom as MammoPhantom
 from causalcf.data.morphodigits import MorphoDigits as MorphoDigits
 from causalcf.data.morphomnist import MorphoMNIST as MorphoMNIST
 from causalcf.data.pendulum import Pendulum as Pendulum
