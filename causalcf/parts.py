@@ -52,6 +52,20 @@ def shared(rows: int, size: int, shard: tuple[int, int]) -> list[Batch]:
     return batches[number::count]
 
 
+def refuse_stale(folder: Path, stale: Sequence[str]) -> None:
+    """Raise if a folder of parts belongs to another question.
+
+    Args:
+        folder: of the parts, and of the question.
+        stale: what is otherwise now, in words.
+    """
+    if stale:
+        raise ValueError(
+            f"{folder} holds the answers to another question: {'; '.join(stale)}; "
+            "choose another folder, or delete it to start afresh"
+        )
+
+
 def covers(batches: Sequence[Batch], parts: Path) -> dict[Batch, list[tuple[Path, slice]]]:
     """Finished parts that hold each batch between them, and which of their rows; none if a row is missing.
 

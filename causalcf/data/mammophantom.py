@@ -16,7 +16,7 @@ from causalcf.data.indexing import Index, check_count, drawn_columns, own_places
 from causalcf.data.phantom_gauges import READERS
 from causalcf.data.phantoms import Woman, draw
 from causalcf.data.pictures import OFFSET, Split, determined
-from causalcf.data.truth import Equation, Rows, as_do, true_counterfactual
+from causalcf.data.truth import Rows, as_do, drawn, true_counterfactual
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do
 from causalcf.units import Units
@@ -30,12 +30,12 @@ Equations = Mapping[str, Callable[[Tensor, Rows], Tensor]]
 
 
 def _age(noise: Tensor, _: Rows) -> Tensor:
-    return YOUNGEST + YEARS * noise
+    return (YOUNGEST + YEARS * noise).float()
 
 
 def _density(noise: Tensor, parents: Rows) -> Tensor:
     spread = 1.2 * torch.special.ndtri(noise.clamp(1e-6, 1 - 1e-6))
-    return SPARSE + RANGE * torch.sigmoid(0.06 * (55 - parents["age"].to(noise)) + spread)
+    return (SPARSE + RANGE * torch.sigmoid(0.06 * (55 - parents["age"].to(noise)) + spread)).float()
 
 
 def _mass(noise: Tensor, parents: Rows) -> Tensor:
@@ -111,8 +111,7 @@ class MammoPhantom:
         units = Units(OFFSET[self.split] + position, self.seed)
         rows: dict[str, Tensor] = {}
         for name, equation in EQUATIONS.items():
-            value = equation(units.uniform(name), rows)
-            rows[name] = value.float() if value.is_floating_point() else value
+            rows[name] = equation(units.uniform(name), rows)
         return {**rows, "id": units.ids}
 
     def draw(self, ids: Int[Tensor, " batch"], attributes: Rows) -> Float[Tensor, "batch 1 size size"]:
@@ -145,12 +144,7 @@ class MammoPhantom:
                 f"MammoPhantom: the true counterfactual of {action} is unknown; it exists for {', '.join(EQUATIONS)}"
             )
         units = Units(ids, self.seed)
-
-        def equation(name: str) -> Equation:
-            dtype = rows[name].dtype
-            return Equation(lambda _, __: units.uniform(name), lambda u, parents: EQUATIONS[name](u, parents).to(dtype))
-
-        equations = {name: equation(name) for name in EQUATIONS}
+        equations = {name: drawn(units, name, equation) for name, equation in EQUATIONS.items()}
         equations["image"] = determined(lambda attributes: self.draw(ids, attributes))
         return true_counterfactual(self.graph, equations, rows, action, seed)
 

@@ -21,7 +21,7 @@ from causalcf.data.faces import ATTRIBUTES, MARKER, draw
 from causalcf.data.indexing import Index, check_count, drawn_columns, own_places, positions, row_ids
 from causalcf.data.pictures import OFFSET, Split, determined
 from causalcf.data.sitters import Sitter
-from causalcf.data.truth import Equation, Rows, as_do, true_counterfactual
+from causalcf.data.truth import Rows, as_do, drawn, true_counterfactual
 from causalcf.graph import CausalGraph
 from causalcf.interventions import Do
 from causalcf.units import Units
@@ -199,11 +199,7 @@ class ToyFaces:
                 f"ToyFaces: the true counterfactual of {action} is unknown; it exists for {', '.join(self._names)}"
             )
         units = Units(ids, self.seed)
-
-        def equation(name: str) -> Equation:
-            return Equation(lambda _, __: units.uniform(name), self.chances[name])
-
-        equations = {name: equation(name) for name in self._names}
+        equations = {name: drawn(units, name, self.chances[name]) for name in self._names}
         equations["image"] = determined(lambda attributes: self.draw(ids, attributes))
         return true_counterfactual(self.graph, equations, rows, action, seed)
 

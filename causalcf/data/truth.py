@@ -32,6 +32,11 @@ def root(value: Tensor, parents: Rows) -> Tensor:
 ROOT = Equation(root, root)
 
 
+def drawn(units: Units, name: str, predict: Callable[[Tensor, Rows], Tensor]) -> Equation:
+    """The equation of a variable whose noise is a uniform number of each unit, whatever its factual value was."""
+    return Equation(lambda _, __: units.uniform(name), predict)
+
+
 def as_do(action: Do | Mapping[str, Any]) -> Do:
     """What is done, of `do(...)` or of a mapping name -> what one would write there."""
     return action if isinstance(action, Do) else do(**action)

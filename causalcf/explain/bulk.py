@@ -22,7 +22,7 @@ from causalcf.explain.inputs import per_row, refuse_images, refuse_other
 from causalcf.explain.probe import alike, answers
 from causalcf.explain.queries import refuse_held
 from causalcf.graph import check_id
-from causalcf.parts import Batch, called, covers, length, rows_of, shared
+from causalcf.parts import Batch, called, covers, length, refuse_stale, rows_of, shared
 from causalcf.rows import Dataset
 from causalcf.storage import write_text
 from causalcf.units import unit_ids
@@ -184,11 +184,7 @@ def _refuse_other(folder: Path, plan: dict[str, Any]) -> None:
         ]
     except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{folder / PLAN} is damaged ({error!r}); delete the folder to start afresh") from None
-    if stale:
-        raise ValueError(
-            f"{folder} holds the answers to another question: {'; '.join(stale)}; "
-            "choose another folder, or delete it to start afresh"
-        )
+    refuse_stale(folder, stale)
 
 
 def _refuse_changed(part: Path, found: Explanation, images: _Images) -> None:

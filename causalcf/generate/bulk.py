@@ -18,7 +18,7 @@ from tqdm import tqdm
 from causalcf.generate.generated import Generated, key, loaded
 from causalcf.interventions import Do
 from causalcf.numbers import whole
-from causalcf.parts import Batch, called, covers, length, rows_of, shared
+from causalcf.parts import Batch, called, covers, length, refuse_stale, rows_of, shared
 from causalcf.rows import Dataset, Table
 from causalcf.scm import SCM
 from causalcf.storage import write_text
@@ -220,11 +220,7 @@ def _refuse_other(folder: Path, asked: dict[str, Any]) -> None:
             stale.append(f"the model answers otherwise than it did; it has other {other}")
     except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{folder / PLAN} is damaged ({error!r}); delete the folder to start afresh") from None
-    if stale:
-        raise ValueError(
-            f"{folder} holds the answers to another question: {'; '.join(stale)}; "
-            "choose another folder, or delete it to start afresh"
-        )
+    refuse_stale(folder, stale)
 
 
 def _alike(one: list[float], other: list[float]) -> bool:
